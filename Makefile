@@ -1,0 +1,113 @@
+# Cisterna. `make help` lists the targets from the comments behind them; CI runs the same targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+STUBS := $(VENV)/typings/rp2
+
+# Any Python >= 3.10: name one with `make PYTHON=... setup`, else the first good one is taken.
+PYTHON ?=
+BOARD ?= rpi_pico
+PORT ?=
+BENCH ?= virtual
+# Test processes at once.
+JOBS ?= 2
+# A test that takes longer hangs: it fails, and the others go on.
+TEST_TIMEOUT_S ?= 300
+
+pytest := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test lint typecheck hil hil-emulated campaign bench trace flash unflash \
+	provision report clean
+
+help: ## this list
+	@echo "Cisterna: a bench and teaching model. Not a medical device; never for use on people or animals."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## create .venv with everything in it (needs only make and Python >= 3.10)
+	@:
+
+# The stamp holds the folder it was made for: a .venv that was moved or copied works on the old one.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+# An activated .venv is not what a new one is made with.
+$(STAMP): pyproject.toml
+	@PATH="$${PATH//$(CURDIR)\/$(VENV)\/bin:/}"; python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
+		for each in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+			if $$each -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; \
+			then python=$$each; break; fi; \
+		done; \
+	fi; \
+	if [ -z "$$python" ]; then \
+		echo "Cisterna needs Python 3.10 or newer; found: $$(python3 --version 2>/dev/null || echo none)." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.12 setup" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+		echo "$$python is no Python 3.10 or newer." >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python cannot make a virtual environment: its venv module is not complete." >&2; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version); this takes a minute or two the first time."; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@rm -rf $(STUBS)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --target $(STUBS) \
+		'micropython-rp2-rpi_pico-stubs~=1.29.0'
+	@echo '$(CURDIR)' > $@
+
+demo: setup ## one story on a virtual pump, with pictures and a report (about a minute)
+	$(BIN)/cisterna demo
+
+test: lint typecheck ## everything that must hold: lint, types, and all tests
+	$(pytest) -n $(JOBS) --dist loadfile --timeout $(TEST_TIMEOUT_S)
+
+lint: setup ## style and likely mistakes (ruff)
+	$(BIN)/ruff check .
+
+typecheck: setup ## types: strict for the host, MicroPython's stubs for the firmware
+	$(BIN)/basedpyright --warnings
+	$(BIN)/basedpyright --warnings -p firmware/pyrightconfig.json
+
+hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
+	$(pytest) hil_tests --bench $(BENCH)
+
+hil-emulated: setup ## requirement tests on the emulated Pico
+	$(pytest) hil_tests --bench emulated
+
+campaign: setup ## requirement tests with their full figures (long)
+	$(pytest) hil_tests --full
+
+bench: setup ## how fast the virtual pump simulates
+	$(BIN)/cisterna bench speed
+
+trace: setup ## every requirement with its tests, and those still without one
+	@$(BIN)/python -m hil_tests.trace
+
+flash: setup ## put the firmware on a board: BOARD=rpi_pico PORT=/dev/ttyACM0
+	@test -n "$(PORT)" || { echo "name the board's port: make flash BOARD=$(BOARD) PORT=/dev/ttyACM0" >&2; exit 1; }
+	$(BIN)/cisterna flash --board $(BOARD) --port $(PORT)
+
+unflash: setup ## take the firmware off a board again: BOARD=rpi_pico PORT=/dev/ttyACM0
+	@test -n "$(PORT)" || { echo "name the board's port: make unflash BOARD=$(BOARD) PORT=/dev/ttyACM0" >&2; exit 1; }
+	$(BIN)/cisterna flash --remove --board $(BOARD) --port $(PORT)
+
+provision: ## write a pump's identity and keys (not there yet)
+	@echo "There is nothing to provision yet: the link is open, hello says sealed: false, and a pump" >&2
+	@echo "has no keys. Its identity is its board's unique id, which needs no writing." >&2
+	@exit 1
+
+report: setup ## report of the pump at PORT (default: the only pump found)
+	$(BIN)/cisterna report $(if $(PORT),--port $(PORT))
+
+clean: ## remove .venv and everything the tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find firmware host_tools hil_tests boards -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""The Raspberry Pi Pico (RP2040) with a STEP/DIR/EN driver. Wiring in README.md, numbers in
+board.toml."""
+
+import os
+from time import ticks_us
+
+import machine
+from board_data import BOARD
+from machine import Pin
+from micropython import const
+
+from drivers.serial_stdio import SerialStdio
+from drivers.stepper_timer import StepperTimer
+
+# Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
+# tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
+# registers do (RP2040 data sheet 4.7.6 and 2.12.8).
+_WATCHDOG_REASON = const(0x40058008)
+_RAN_OUT = const(1 << 0)
+_FORCED = const(1 << 1)
+_CHIP_RESET = const(0x40064008)
+_HAD_POWER_ON = const(1 << 8)
+_HAD_RUN_PIN = const(1 << 16)
+
+
+def _reset_cause():
+    reason = machine.mem32[_WATCHDOG_REASON]
+    if reason & _FORCED:
+        return 4
+    if reason & _RAN_OUT:
+        return 2
+    chip = machine.mem32[_CHIP_RESET]
+    if chip & _HAD_RUN_PIN:
+        return 3
+    return 1 if chip & _HAD_POWER_ON else 0
+
+
+class Board:
+    """See the boards' contract in ``drivers/README.md``."""
+
+    def __init__(self):
+        pins = BOARD["pins"]
+        stepper = BOARD["stepper"]
+        self.name = BOARD["name"]
+        self.step_pl = BOARD["plant"]["step_pl"]
+        self.ticks_us = ticks_us
+        self.ticks_period = BOARD["clock"]["ticks_period"]
+        self.root = BOARD["files"]["root"]
+        self.unique_id = machine.unique_id()
+        self.reset_cause = _reset_cause()
+        self.entropy = os.urandom
+        self.stepper = StepperTimer(
+            Pin(pins["step"], Pin.OUT, value=0),
+            Pin(pins["dir"], Pin.OUT, value=stepper["forward"]),
+            Pin(pins["enable"], Pin.OUT, value=1 - stepper["enable_active"]),
+            stepper["enable_active"],
+            stepper["forward"],
+            stepper["pulse_us"],
+            stepper["gap_us"],
+        )
+        self.port = SerialStdio()
+
+
+def build():
+    """The board, outputs in the safe state."""
+    return Board()

@@ -1,0 +1,141 @@
+"""The virtual board: drivers that live in the plant and the world instead of on pins.
+
+Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_period, ticks_from,
+flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
+plant (state or null), reservoir_pl, trace (path or null), unique_id (hex), reset_cause, seed.
+"""
+
+import json
+import os
+import random
+from asyncio import core
+
+import nor_flash
+import vfs
+import world
+from plant import Plant
+from stepper_virtual import StepperVirtual
+
+
+class _TelemetryPort:
+    """The port contract over a non-blocking file descriptor: our end of a pty."""
+
+    def __init__(self, fd, world):
+        self._stream = open(fd, "r+b")
+        self._world = world
+
+    def read_into(self, buffer):
+        count = self._stream.readinto(buffer) or 0
+        if count:
+            self._world.heard()
+        return count
+
+    def wait_readable(self):
+        yield core._io_queue.queue_read(self._stream)
+
+    def write(self, view):
+        sent = 0
+        while sent < len(view):
+            count = self._stream.write(view[sent:])
+            if not count:  # nobody reads and the buffer is full: drop the rest
+                return
+            sent += count
+
+
+class Board:
+    """See the boards' contract in ``drivers/README.md``."""
+
+    def __init__(self, config):
+        self.name = "virtual"
+        self.step_pl = config["step_pl"]
+        self.ticks_period = config["ticks_period"]
+        self._ticks_from = config["ticks_from"]
+        self.root = "/flash"
+        self.unique_id = bytes.fromhex(config["unique_id"])
+        self.reset_cause = config["reset_cause"]
+        random.seed(config["seed"])
+        self._world_us = config["world_us"]
+        self.plant = Plant(self.step_pl, config["reservoir_pl"])
+        if config["plant"]:
+            self.plant.restore(config["plant"])
+        self.world = world.World(config["speed"])
+        world.install(self.world)
+        self.world.on_limit = self._at_limit
+        self._trace = open(config["trace"], "w") if config["trace"] else None
+        self.stepper = StepperVirtual(self.plant, self._world_us, self._trace)
+        self.port = _TelemetryPort(config["telemetry_fd"], self.world)
+        self.flash = nor_flash.NorFlash(config["flash"])
+        if config["fresh"]:
+            vfs.VfsLfs2.mkfs(self.flash, progsize=nor_flash.PAGE)
+        vfs.mount(vfs.VfsLfs2(self.flash, progsize=nor_flash.PAGE), self.root)
+        self._channel = world.ControlChannel(
+            config["request_fd"],
+            config["answer_fd"],
+            {
+                "advance": self._advance,
+                "truth": lambda request: self._truth(),
+                "pace": self._pace,
+                "inject": self._inject,
+                "clear": self._clear,
+                "refill": self._refill,
+                "trace": self._flush_trace,
+            },
+        )
+        world.start(self._channel)
+
+    def ticks_us(self):
+        return (self._ticks_from + self.world.now_us) % self.ticks_period
+
+    def entropy(self, count):
+        return bytes(random.getrandbits(8) for _ in range(count))
+
+    # -- the bench's operations ---------------------------------------------------------------
+
+    def _truth(self):
+        self.stepper.emitted()
+        values = self.plant.state()
+        values["stalled"] = self.plant.stalled
+        values["tip_pl"] = self.plant.tip_pl
+        values["time_us"] = self._world_us + self.world.now_us
+        values["flash_programs"] = self.flash.programs
+        values["flash_erases"] = self.flash.erases
+        return values
+
+    def _advance(self, request):
+        self.world.limit_us = request["until_us"] - self._world_us
+        if self.world.limit_us < self.world.now_us:
+            raise ValueError("time cannot go back to %d us" % request["until_us"])
+
+    def _at_limit(self):
+        self._channel.finish({"time_us": self._world_us + self.world.now_us})
+
+    def _pace(self, request):
+        self.world.pace(request["speed"])
+        return {}
+
+    def _inject(self, request):
+        self.stepper.emitted()
+        self.plant.inject(request["name"], request["after_steps"])
+        return {}
+
+    def _clear(self, request):
+        self.stepper.emitted()
+        self.plant.clear(request["name"])
+        return {}
+
+    def _refill(self, request):
+        self.stepper.emitted()
+        return {"aspirated_pl": self.plant.refill(request["fill_pl"])}
+
+    def _flush_trace(self, request):
+        self.stepper.emitted()
+        if self._trace is not None:
+            self.stepper.flush_trace()
+            self._trace.flush()
+        return {}
+
+
+def build():
+    """The board that CISTERNA_VIRTUAL describes."""
+    with open(os.getenv("CISTERNA_VIRTUAL")) as file:
+        return Board(json.load(file))

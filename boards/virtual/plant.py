@@ -1,0 +1,106 @@
+"""The plant: the physics around one pump. Pure; runs in both Pythons, inside the virtual board and
+beside the emulator. What it says is the truth that tests compare with.
+
+Motor -> rotor -> reservoir -> tubing and catheter -> tip. All volumes in whole picolitres.
+
+Constants, their only home:
+- pump tubing 0.140 mL (PRODUCT.md; 0.199 mL in its place was a Class I recall)
+- catheter 0.0022 mL/cm (PRODUCT.md), implanted length 80 cm unless the bench says otherwise
+- 1.4 mL of the reservoir cannot be delivered (PRODUCT.md)
+"""
+
+TUBING_PL = 140_000_000
+CATHETER_PL_PER_CM = 2_200_000
+UNUSABLE_PL = 1_400_000_000
+_RESERVOIR_PL = 20_000_000_000
+_CATHETER_CM = 80
+
+
+class Plant:
+    """``pulses``: pulses that reached the motor. ``steps``: steps the rotor followed forward.
+    ``reverse_steps``: backward. ``delivered_pl``: volume that left the reservoir by the pump.
+    ``residual_pl``: volume in the reservoir. ``tip_pl``: volume that left the catheter's tip.
+    """
+
+    def __init__(self, step_pl, reservoir_pl=_RESERVOIR_PL, catheter_cm=_CATHETER_CM):
+        self.step_pl = step_pl
+        self.residual_pl = reservoir_pl
+        self.dead_pl = TUBING_PL + CATHETER_PL_PER_CM * catheter_cm
+        self.delivered_pl = 0
+        self.pulses = 0
+        self.steps = 0
+        self.reverse_steps = 0
+        self.stall_in = -1  # steps the rotor still follows before it stalls, -1: it does not
+
+    def move(self, pulses, forward=True):
+        """``pulses`` (>= 0) pulses reach the motor; returns the steps that the rotor followed."""
+        self.pulses += pulses
+        moved = pulses
+        if self.stall_in >= 0:
+            if moved > self.stall_in:
+                moved = self.stall_in
+            self.stall_in -= moved
+        if not forward:
+            self.reverse_steps += moved
+            return moved
+        self.steps += moved
+        volume = moved * self.step_pl
+        usable = self.residual_pl - UNUSABLE_PL
+        if volume > usable:
+            volume = usable if usable > 0 else 0
+        self.residual_pl -= volume
+        self.delivered_pl += volume
+        return moved
+
+    @property
+    def stalled(self):
+        """True while the rotor no longer follows."""
+        return self.stall_in == 0
+
+    @property
+    def tip_pl(self):
+        """Volume that left the tip, tubing and catheter having been empty at the start."""
+        return max(0, self.delivered_pl - self.dead_pl)
+
+    def inject(self, name, after_steps=0):
+        """Start fault ``name``: "stall" after ``after_steps`` further steps. Raises ValueError."""
+        if name != "stall":
+            raise ValueError("the plant knows no fault %r; it knows: stall" % name)
+        if after_steps < 0:
+            raise ValueError("after_steps %d is below 0" % after_steps)
+        self.stall_in = after_steps
+
+    def clear(self, name):
+        """End fault ``name``. Raises ValueError for one it does not know."""
+        if name != "stall":
+            raise ValueError("the plant knows no fault %r; it knows: stall" % name)
+        self.stall_in = -1
+
+    def refill(self, fill_pl):
+        """Aspirate all that is in the reservoir, put ``fill_pl`` in; returns the aspirated."""
+        if fill_pl < 0:
+            raise ValueError("fill of %d pL is below 0" % fill_pl)
+        aspirated = self.residual_pl
+        self.residual_pl = fill_pl
+        return aspirated
+
+    def state(self):
+        """All of it as a dict of integers; ``restore`` takes it back."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state):
+        """Become the plant that ``state`` describes."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+
+
+_STATE = (
+    "step_pl",
+    "residual_pl",
+    "dead_pl",
+    "delivered_pl",
+    "pulses",
+    "steps",
+    "reverse_steps",
+    "stall_in",
+)

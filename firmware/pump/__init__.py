@@ -1,0 +1,1 @@
+"""The pump: pure logic between the wire and the drivers. Imports no hardware module."""

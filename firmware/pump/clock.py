@@ -1,0 +1,50 @@
+"""Time: a 64-bit microsecond clock over ticks that wrap, and wall time as a separate thing.
+
+Delivery uses only ``Clock``. Wall time is what the programmer set; nothing that moves the motor
+reads it.
+"""
+
+
+class Clock:
+    """Microseconds since construction, extended from wrapping ticks.
+
+    ``ticks``: callable giving microseconds modulo ``period``. ``period``: a power of two (2**30 on
+    most ports). ``now_us`` must be called at least once a period; ``longest_gap_us`` is a safe
+    interval for that. Not for interrupts: it keeps state.
+    """
+
+    def __init__(self, ticks, period):
+        if period < 1 or period & (period - 1):
+            raise ValueError("ticks period %d is not a power of two" % period)
+        self._ticks = ticks
+        self._mask = period - 1
+        self._last = ticks()
+        self._now = 0
+        self.longest_gap_us = period // 4
+
+    def now_us(self):
+        """Microseconds since construction; never goes back."""
+        ticks = self._ticks()
+        self._now += (ticks - self._last) & self._mask
+        self._last = ticks
+        return self._now
+
+
+class WallClock:
+    """Seconds since 1970-01-01 UTC, as the programmer set them; 0 until then."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self._set_s = 0
+        self._set_us = 0
+
+    def set(self, wall_s):
+        """Set wall time to ``wall_s`` (seconds) now."""
+        self._set_s = wall_s
+        self._set_us = self._clock.now_us()
+
+    def now_s(self):
+        """Wall time in seconds, 0 while it is not set."""
+        if not self._set_s:
+            return 0
+        return self._set_s + (self._clock.now_us() - self._set_us) // 1_000_000

@@ -1,0 +1,211 @@
+"""The reservoir account: fill - delivered = residual, in whole motor steps and picolitres.
+
+Steps are written ahead: ``reserve`` makes a segment's steps durable before its first pulse, so
+after a power cut the account may count up to one segment that never moved, and never too few.
+While the pump runs it counts what the step generator has emitted.
+
+Discrepancy limits (PRODUCT.md): true/programmed outside 0.855 to 1.145, or more than 1 mL
+(reservoirs to 20 mL) / 2 mL (larger) unexplained.
+"""
+
+from struct import calcsize, pack, unpack
+
+from pump.journal import Damaged
+
+RATIO_LOW_PPM = 855_000
+RATIO_HIGH_PPM = 1_145_000
+_SMALL_RESERVOIR_PL = 20_000_000_000
+_UNEXPLAINED_SMALL_PL = 1_000_000_000
+_UNEXPLAINED_LARGE_PL = 2_000_000_000
+
+HOT_LAYOUT = "<QQ"  # lifetime steps reserved, those of them that boluses moved
+# fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
+# delivered_pl of the interval before it
+_REFILL_LAYOUT = "<qQQIQqqq"
+
+
+def is_discrepancy(ratio_ppm, discrepancy_pl, capacity_pl):
+    """True if a refill's ratio (ppm, 0: nothing was programmed) or unexplained volume is
+    outside."""
+    limit = _UNEXPLAINED_SMALL_PL if capacity_pl <= _SMALL_RESERVOIR_PL else _UNEXPLAINED_LARGE_PL
+    if abs(discrepancy_pl) > limit:
+        return True
+    return ratio_ppm != 0 and not RATIO_LOW_PPM <= ratio_ppm <= RATIO_HIGH_PPM
+
+
+class Ledger:
+    """``emitted``: callable giving steps emitted since this start, from the step generator."""
+
+    def __init__(self, step_pl, emitted, hot, refill_copies):
+        self.step_pl = step_pl
+        self._emitted = emitted
+        self._hot = hot
+        self._copies = refill_copies
+        self._start_steps = 0  # lifetime steps at this start
+        self._bolus_steps = 0  # lifetime bolus steps that are settled
+        self._bolus_from = -1  # emitted() when the running bolus started, -1 when none runs
+        self.fill_pl = 0
+        self._refill_steps = 0
+        self._refill_bolus = 0
+        self.refills = 0
+        self.refill_us = 0
+        self.refill_wall_s = 0
+        self.expected_pl = 0
+        self.measured_pl = 0
+        self.before_delivered_pl = 0
+        self._known = True  # False: it could not be read, and stays as it is until a refill
+
+    def load(self):
+        """Read the durable account. Raises Damaged; nothing is written then until a refill."""
+        self._known = False
+        try:
+            self._load_refill()
+        finally:
+            self._load_steps()
+        self._known = True
+
+    def _load_steps(self):
+        self._start_steps = self._refill_steps
+        self._bolus_steps = self._refill_bolus
+        hot = self._hot.load()
+        if hot is None:
+            if self.refills:
+                raise Damaged("a refill and no count of steps")
+        elif hot[0] < self._refill_steps:
+            raise Damaged("%d steps, %d at the refill" % (hot[0], self._refill_steps))
+        else:
+            self._start_steps, self._bolus_steps = hot
+
+    def _load_refill(self):
+        raw = self._copies.load()
+        if raw is not None:
+            if len(raw) != calcsize(_REFILL_LAYOUT):
+                raise Damaged("refill record of %d octets" % len(raw))
+            (
+                self.fill_pl,
+                self._refill_steps,
+                self._refill_bolus,
+                self.refills,
+                self.refill_wall_s,
+                self.expected_pl,
+                self.measured_pl,
+                self.before_delivered_pl,
+            ) = unpack(_REFILL_LAYOUT, raw)
+
+    # -- what was moved -----------------------------------------------------------------------
+
+    def steps(self):
+        """Steps since manufacture."""
+        return self._start_steps + self._emitted()
+
+    def start_steps(self):
+        """Steps since manufacture when the pump last started."""
+        return self._start_steps
+
+    def refill_steps(self):
+        """Steps since manufacture when the reservoir was last refilled."""
+        return self._refill_steps
+
+    def bolus_steps(self):
+        """Steps since manufacture that boluses moved."""
+        if self._bolus_from < 0:
+            return self._bolus_steps
+        return self._bolus_steps + self._emitted() - self._bolus_from
+
+    def delivered_pl(self):
+        """Volume delivered since the last refill."""
+        return (self.steps() - self._refill_steps) * self.step_pl
+
+    def residual_pl(self):
+        """Expected residual volume."""
+        return self.fill_pl - self.delivered_pl()
+
+    def bolus_delivered_pl(self):
+        """Volume that boluses delivered since the last refill."""
+        return (self.bolus_steps() - self._refill_bolus) * self.step_pl
+
+    # -- before and after motion --------------------------------------------------------------
+
+    def reserve(self, issued):
+        """Make durable that steps up to the ``issued``-th of this start may be emitted."""
+        bolus = self._bolus_steps
+        if self._bolus_from >= 0:
+            bolus += issued - self._bolus_from
+        self._hot.store(self._start_steps + issued, bolus)
+
+    def settle(self):
+        """Motion has halted: make the emitted count durable in place of the reservation."""
+        if self._known:
+            self._hot.store(self.steps(), self.bolus_steps())
+
+    def bolus_begins(self):
+        """Steps from here on are a bolus's. Motion must be halted."""
+        self._bolus_from = self._emitted()
+
+    def bolus_ends(self):
+        """Steps from here on are no bolus's. Motion must be halted. Returns the bolus's steps."""
+        if self._bolus_from < 0:
+            return 0
+        moved = self._emitted() - self._bolus_from
+        self._bolus_steps += moved
+        self._bolus_from = -1
+        return moved
+
+    # -- refill -------------------------------------------------------------------------------
+
+    def assess(self, measured_pl, programmed_pl, capacity_pl):
+        """What a refill with ``measured_pl`` aspirated tells: RECORD_REFILL's reply as a dict."""
+        expected = self.residual_pl()
+        discrepancy = measured_pl - expected
+        true = self.fill_pl - measured_pl
+        ratio = 0
+        if self.refills == 0:  # nothing was put in before: nothing to compare
+            discrepancy = true = 0
+        elif programmed_pl > 0 and true > 0:
+            ratio = (true * 1_000_000 + programmed_pl // 2) // programmed_pl
+        return {
+            "expected_pl": expected,
+            "discrepancy_pl": discrepancy,
+            "programmed_pl": programmed_pl,
+            "true_pl": true,
+            "ratio_ppm": ratio,
+            "flagged": int(
+                is_discrepancy(ratio, discrepancy, capacity_pl)
+                or (self.refills > 0 and true <= 0 < programmed_pl)  # a ratio of 0 or less
+            ),
+        }
+
+    def refill(self, measured_pl, fill_pl, now_us, wall_s):
+        """Start a new account of ``fill_pl``. Motion must be halted and settled.
+
+        Raises OSError when it could not be made durable; the account is then as before.
+        """
+        expected = self.residual_pl()
+        before = self.delivered_pl()
+        steps = self.steps()
+        bolus = self.bolus_steps()
+        self._copies.commit(
+            pack(
+                _REFILL_LAYOUT,
+                fill_pl,
+                steps,
+                bolus,
+                self.refills + 1,
+                wall_s,
+                expected,
+                measured_pl,
+                before,
+            )
+        )
+        self.fill_pl = fill_pl
+        self._refill_steps = steps
+        self._refill_bolus = bolus
+        self.refills += 1
+        self.refill_us = now_us
+        self.refill_wall_s = wall_s
+        self.expected_pl = expected
+        self.measured_pl = measured_pl
+        self.before_delivered_pl = before
+        if not self._known:
+            self._hot.store(steps, bolus)
+            self._known = True

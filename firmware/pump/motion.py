@@ -1,0 +1,141 @@
+"""Motion: keeps the step generator fed with segments of the programme, each accounted for first.
+
+A segment is a run of evenly spaced steps. It is reserved in the ledger before it is handed to the
+step generator, and the CPU sleeps until it is over (or, where steps are close, until shortly
+before its last pulse). The reservation bounds are ACC-2's: 0.5 uL at basal rates, 2 uL in a bolus.
+"""
+
+import asyncio
+
+from pump_wire.messages import FAULT
+
+_BASAL_RESERVE_PL = 500_000
+_BOLUS_RESERVE_PL = 2_000_000
+_LEAD_US = 100_000  # how early the next segment is queued where steps are close
+_CLOSE_US = 250_000  # steps closer than this are fed ahead
+_LATE_US = 100_000  # a step this late is a fault
+_EARLY_US = 2_000  # a piece is changed this long before its end, so that no step due then is late
+_SLEEP_MS = 60_000_000  # longest single sleep; asyncio's ticks allow 2**29 ms
+
+
+class Motion:
+    """``on_piece_end()`` is called when a piece with an end is over and all its steps are out.
+
+    ``allowance()`` gives how many further steps the reservoir allows before its next mark; at 0
+    ``on_mark()`` is called, and motion waits. ``on_fed()`` is called when all that had to be
+    queued is queued: the moment for work that takes long.
+    """
+
+    def __init__(self, clock, stepper, schedule, ledger, faults):
+        self._clock = clock
+        self._stepper = stepper
+        self._schedule = schedule
+        self._ledger = ledger
+        self._faults = faults
+        self._basal_steps = max(1, _BASAL_RESERVE_PL // schedule.step_pl)
+        self._bolus_steps = max(1, _BOLUS_RESERVE_PL // schedule.step_pl)
+        self._task = None
+        self._start = None
+        self._changed_us = 0  # instant of the last halt: steps owed from before are due then
+        self.on_piece_end = None
+        self.allowance = None
+        self.on_mark = None
+        self.on_fed = lambda: None
+
+    def start(self, start_task):
+        """Begin feeding. ``start_task(coroutine_function)`` makes a guarded task and returns
+        it."""
+        self._start = start_task
+        self._task = start_task(self._run)
+
+    def halt(self):
+        """Stop at once and bring programme and account to this instant, so that the piece can
+        change. Raises OSError when the account could not be made durable; motion is stopped all
+        the same. Returns the instant."""
+        emitted = self._stepper.halt()
+        now_us = self._changed_us = self._clock.now_us()
+        schedule = self._schedule
+        if emitted > schedule.issued:
+            self._faults.latch(FAULT["step_count"], "%d of %d" % (emitted, schedule.issued))
+        elif emitted < schedule.issued:
+            schedule.give_back(schedule.issued - emitted)
+        end_us = schedule.end_us()
+        if end_us is not None and end_us <= now_us:
+            self.on_piece_end(end_us)
+        schedule.settle(now_us)
+        self._ledger.settle()
+        return now_us
+
+    def kick(self):
+        """The piece or the account has changed: feed now instead of when the last sleep ends."""
+        task = self._task
+        if task is asyncio.current_task():
+            return  # _run is what changed it, and feeds next
+        if task is not None and not task.done():
+            task.cancel()
+        self._feed()
+        self._task = self._start(self._run)
+
+    async def _run(self):
+        clock = self._clock
+        sleep_ms = asyncio.sleep_ms
+        while True:
+            wake_us = self._feed()
+            self.on_fed()
+            if wake_us is None:
+                return
+            wait = (wake_us - clock.now_us() + 999) // 1000
+            if wait < 1:
+                wait = 1
+            elif wait > _SLEEP_MS:
+                wait = _SLEEP_MS
+            await sleep_ms(wait)
+
+    def _feed(self):
+        """Queue what should be queued; return the instant to come back at, None for never."""
+        schedule = self._schedule
+        while not self._faults.code and schedule.rate:
+            now_us = self._clock.now_us()
+            outstanding = schedule.issued - self._stepper.emitted()
+            close = schedule.spacing < _CLOSE_US * schedule.rate
+            if outstanding:
+                last_us = schedule.last_us
+                if outstanding < 0:
+                    self._faults.latch(FAULT["step_count"], "%d steps too many" % -outstanding)
+                    break
+                if now_us > last_us + _LATE_US and now_us > self._changed_us + _LATE_US:
+                    self._faults.latch(FAULT["step_late"], "%d steps overdue" % outstanding)
+                    break
+                if not close:
+                    return last_us
+                if now_us < last_us - _LEAD_US:
+                    return last_us - _LEAD_US
+            allowed = self.allowance() - outstanding
+            if allowed <= 0:
+                if outstanding:
+                    return schedule.last_us
+                self.on_mark()
+                continue
+            end_us = schedule.end_us()
+            most = (self._basal_steps if end_us is None else self._bolus_steps) - outstanding
+            if most > allowed:
+                most = allowed
+            if most <= 0:  # all that may be reserved is queued: look again in a millisecond
+                return now_us
+            count = schedule.segment(most)
+            if count == 0:
+                if outstanding:
+                    return schedule.last_us
+                if now_us < end_us - _EARLY_US:
+                    return end_us - _EARLY_US
+                self.on_piece_end(end_us)
+                continue
+            late_us = now_us - schedule.first_us
+            if late_us > _LATE_US and now_us > self._changed_us + _LATE_US:
+                self._faults.latch(FAULT["step_late"], "%d us late" % late_us)
+                break
+            self._ledger.reserve(schedule.issued)
+            self._stepper.queue(
+                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+            )
+        return None

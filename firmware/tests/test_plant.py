@@ -1,0 +1,121 @@
+"""The plant: what is true when the firmware may be wrong."""
+
+from plant import CATHETER_PL_PER_CM, TUBING_PL, UNUSABLE_PL, Plant
+
+PURE = True
+REQUIREMENTS = {"test_dead_volume_of_tubing_and_catheter": ["THE-3"]}
+
+STEP_PL = 100_000
+
+
+def test_dead_volume_of_tubing_and_catheter():
+    # 80 cm x 0.0022 mL/cm + 0.140 mL = 0.316 mL. With 0.199 mL of tubing it was a recall.
+    assert Plant(STEP_PL, catheter_cm=80).dead_pl == 316_000_000
+    assert Plant(STEP_PL).dead_pl == 316_000_000
+    assert TUBING_PL == 140_000_000
+    assert CATHETER_PL_PER_CM == 2_200_000
+    assert Plant(STEP_PL, catheter_cm=0).dead_pl == 140_000_000
+
+
+def test_unusable_volume():
+    assert UNUSABLE_PL == 1_400_000_000
+
+
+def test_steps_move_their_volume():
+    plant = Plant(STEP_PL)
+    assert plant.move(12_345) == 12_345
+    assert (plant.pulses, plant.steps, plant.reverse_steps) == (12_345, 12_345, 0)
+    assert plant.delivered_pl == 12_345 * STEP_PL
+    assert plant.delivered_pl + plant.residual_pl == 20_000_000_000
+
+
+def test_nothing_leaves_the_tip_before_the_dead_volume_is_full():
+    plant = Plant(STEP_PL)
+    plant.move(3_160)
+    assert plant.tip_pl == 0
+    plant.move(1)
+    assert plant.tip_pl == STEP_PL
+
+
+def test_what_cannot_be_used_stays():
+    plant = Plant(STEP_PL, reservoir_pl=UNUSABLE_PL + 250_000)
+    assert plant.move(2) == 2
+    assert plant.delivered_pl == 200_000
+    assert plant.move(2) == 2  # the rotor follows, half a step's volume comes
+    assert plant.steps == 4
+    assert plant.delivered_pl == 250_000
+    assert plant.residual_pl == UNUSABLE_PL
+    plant.move(1_000)
+    assert plant.residual_pl == UNUSABLE_PL
+
+
+def test_reservoir_below_the_unusable_volume_gives_nothing():
+    plant = Plant(STEP_PL, reservoir_pl=UNUSABLE_PL - 1)
+    plant.move(10)
+    assert plant.delivered_pl == 0
+    assert plant.residual_pl == UNUSABLE_PL - 1
+
+
+def test_stall_at_once_and_after_steps():
+    plant = Plant(STEP_PL)
+    plant.inject("stall", after_steps=3)
+    assert not plant.stalled
+    assert plant.move(2) == 2
+    assert plant.move(5) == 1
+    assert plant.stalled
+    assert plant.move(7) == 0
+    assert (plant.pulses, plant.steps, plant.delivered_pl) == (14, 3, 300_000)
+    plant.clear("stall")
+    assert not plant.stalled
+    assert plant.move(1) == 1
+    plant.inject("stall")
+    assert plant.stalled
+    assert plant.move(1) == 0
+
+
+def test_reverse_is_counted_apart_and_moves_no_drug():
+    plant = Plant(STEP_PL)
+    plant.move(5)
+    assert plant.move(3, forward=False) == 3
+    assert (plant.pulses, plant.steps, plant.reverse_steps) == (8, 5, 3)
+    assert plant.delivered_pl == 5 * STEP_PL
+
+
+def test_refill_tells_what_was_aspirated():
+    plant = Plant(STEP_PL)
+    plant.move(100)
+    assert plant.refill(18_000_000_000) == 20_000_000_000 - 100 * STEP_PL
+    assert plant.residual_pl == 18_000_000_000
+    assert plant.delivered_pl == 100 * STEP_PL
+
+
+def test_state_is_all_of_it():
+    plant = Plant(333_333, reservoir_pl=5_000_000_000, catheter_cm=30)
+    plant.move(17)
+    plant.move(2, forward=False)
+    plant.inject("stall", after_steps=9)
+    plant.move(4)
+    twin = Plant(1)
+    twin.restore(plant.state())
+    assert twin.__dict__ == plant.__dict__
+    assert twin.move(9) == plant.move(9) == 5
+    assert twin.__dict__ == plant.__dict__
+    assert all(type(value) is int for value in plant.state().values())
+
+
+def test_what_it_does_not_know_is_refused():
+    plant = Plant(STEP_PL)
+    for wrong in (
+        lambda: plant.inject("leak"),
+        lambda: plant.clear("leak"),
+        lambda: plant.inject("stall", after_steps=-1),
+        lambda: plant.refill(-1),
+    ):
+        before = dict(plant.state())
+        try:
+            wrong()
+        except ValueError as error:
+            assert "leak" in str(error) or "-1" in str(error)
+        else:
+            raise AssertionError("it was taken")
+        assert plant.state() == before

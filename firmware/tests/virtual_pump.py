@@ -1,0 +1,383 @@
+"""A whole pump in this VM, for tests: the firmware's App on the virtual board's parts, with time
+that only the test moves and a flash whose power can be cut.
+
+Between two calls of ``advance`` no task runs: a test looks at the App's objects and sends commands
+there, as the link's task would.
+"""
+
+import asyncio
+import gc
+import os
+from asyncio import core
+
+import nor_flash
+import vfs
+import world
+from plant import Plant
+from random_numbers import Random
+from stepper_virtual import StepperVirtual
+
+from pump.app import App
+from pump.prescription import Refusal
+from pump_wire.codec import MAX_BODY, decode, encode
+from pump_wire.messages import (
+    BY_NUMBER,
+    CONFIRM,
+    EVENT_FORMAT,
+    EVENT_SIZE,
+    EVENTS,
+    FAULTS,
+    GET_ACCOUNT,
+    MODES,
+    PREPARE,
+    RECORD_REFILL,
+    REFUSALS,
+    SET_PRESCRIPTION,
+    START_BOLUS,
+    STOP_REASONS,
+)
+
+ROOT = "/flash"
+STEP_PL = 100_000
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+SECOND_US = 1_000_000
+_IMAGE = "flash.bin"
+_TRACE = "trace.txt"
+
+
+class PowerCut(BaseException):
+    """The flash lost power in the middle of the operation that raised this."""
+
+
+class CutFlash(nor_flash.NorFlash):
+    """``operations`` counts programs and erases. The ``cut_at``-th one raises PowerCut and does
+    not happen; from then on nothing does. The ``fail_at``-th one fails once; all do when
+    ``worn_out``, and from the ``worn_out_at``-th on."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.operations = 0
+        self.cut_at = 0
+        self.fail_at = 0
+        self.worn_out = False
+        self.worn_out_at = 0
+        self.dead = False
+
+    def _next(self):
+        """0, or the error that the operation ends with."""
+        if self.dead:
+            return -5
+        self.operations += 1
+        if self.operations == self.cut_at:
+            self.dead = True
+            raise PowerCut("flash operation %d" % self.operations)
+        if self.operations == self.worn_out_at:
+            self.worn_out = True
+        return -5 if self.worn_out or self.operations == self.fail_at else 0
+
+    def readblocks(self, number, buffer, offset=0):
+        return -5 if self.dead else super().readblocks(number, buffer, offset)
+
+    def writeblocks(self, number, buffer, offset=0):
+        return self._next() or super().writeblocks(number, buffer, offset)
+
+    def ioctl(self, operation, argument):
+        if operation == 6:
+            error = self._next()
+            if error:
+                return error
+        return super().ioctl(operation, argument)
+
+
+def new_flash():
+    """A new file system on a flash, mounted at ROOT. The flash may hold what was there before."""
+    gc.collect()
+    if _IMAGE not in os.listdir():
+        page = b"\xff" * nor_flash.PAGE
+        with open(_IMAGE, "wb") as file:
+            for _ in range(nor_flash.BLOCKS * nor_flash.BLOCK // nor_flash.PAGE):
+                file.write(page)
+    return _mounted(True)
+
+
+def same_flash(flash):
+    """Power off and on: what is not on ``flash`` is lost. Returns the flash, mounted again."""
+    flash.dead = True
+    return _mounted(False)
+
+
+def _mounted(fresh):
+    try:
+        vfs.umount(ROOT)
+    except OSError:  # nothing was mounted
+        pass
+    flash = CutFlash(_IMAGE)
+    if fresh:
+        vfs.VfsLfs2.mkfs(flash, progsize=nor_flash.PAGE)
+    vfs.mount(vfs.VfsLfs2(flash, progsize=nor_flash.PAGE), ROOT)
+    return flash
+
+
+def damage(path, at=-1, bit=1):
+    """Flip a bit of octet ``at`` of a file."""
+    with open(path, "rb") as file:
+        octets = bytearray(file.read())
+    octets[at] ^= bit
+    with open(path, "wb") as file:
+        file.write(octets)
+
+
+class SilentPort:
+    """Nobody talks to the pump."""
+
+    def read_into(self, buffer):
+        return 0
+
+    async def wait_readable(self):
+        await asyncio.Event().wait()
+
+    def write(self, view):
+        pass
+
+
+class _LimitReached(Exception):
+    pass
+
+
+class _Board:
+    name = "virtual"
+    ticks_period = 1 << 30
+    root = ROOT
+    unique_id = b"testpump"
+    reset_cause = 1
+
+    def __init__(self, step_pl, stepper, port, the_world, ticks_from):
+        self.step_pl = step_pl
+        self.stepper = stepper
+        self.port = port
+        self._world = the_world
+        self._ticks_from = ticks_from
+        self._random = Random(ticks_from)
+
+    def ticks_us(self):
+        return (self._ticks_from + self._world.now_us) % self.ticks_period
+
+    def entropy(self, count):
+        return bytes(self._random.below(256) for _ in range(count))
+
+
+class Pump:
+    """``app``: the pump's App, new at every ``power_on``. ``plant``: the truth. ``world``: its
+    time.
+
+    ``stepper(plant, world_us, trace)`` makes the step generator. One pump lives at a time: making
+    it ends the one before, whose memory this VM's small heap needs.
+    """
+
+    _living = None
+
+    def __init__(
+        self,
+        step_pl=STEP_PL,
+        reservoir_pl=20_000_000_000,
+        stepper=StepperVirtual,
+        port=None,
+        powered=True,
+    ):
+        if Pump._living:
+            for name in Pump._living.__dict__:
+                setattr(Pump._living, name, None)
+        Pump._living = self
+        self.flash = new_flash()
+        self.plant = Plant(step_pl, reservoir_pl)
+        self._make_stepper = stepper
+        self._port = port or SilentPort()
+        self._starts = 0
+        self.stepper = None
+        if powered:
+            self.power_on()
+
+    def power_on(self):
+        """Start the firmware on what the flash holds; tasks run with the first ``advance``."""
+        asyncio.new_event_loop()
+        self._trace = open(_TRACE, "w")
+        self.world = world.World(0)
+        world.install(self.world)
+        self.world.on_limit = self._at_limit
+        self.stepper = self._make_stepper(self.plant, 0, self._trace)
+        self._starts += 1
+        self.board = _Board(
+            self.plant.step_pl,
+            self.stepper,
+            self._port,
+            self.world,
+            (1 << 30) - 5_000_000 * self._starts,
+        )
+        self.app = App(self.board)
+        self._main = core.create_task(self.app.main())
+        core.cur_task = self._main
+
+    def cut_power(self):
+        """Everything stops now; ``power_on`` starts again from the flash."""
+        if self.stepper:
+            self.stepper.halt()
+        self.flash = same_flash(self.flash)
+
+    def restart(self):
+        self.cut_power()
+        self.power_on()
+
+    def _at_limit(self):
+        raise _LimitReached()
+
+    @property
+    def now_us(self):
+        return self.world.now_us
+
+    def advance(self, us=0):
+        """Let the pump live ``us`` microseconds."""
+        self.world.limit_us = self.world.now_us + us
+        try:
+            core.run_until_complete(self._main)
+        except _LimitReached:
+            pass
+        if self.flash.dead:  # an error on the way out took the place of the cut
+            raise PowerCut()
+        core.cur_task = self._main
+        self.stepper.emitted()
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def ask(self, message, **values):
+        """The reply to a request that needs no confirmation, as a dict. Raises Refusal."""
+        out = bytearray(MAX_BODY)
+        end = encode(message.request, values, out)
+        reply = bytearray(MAX_BODY)
+        try:
+            size = self.app.commands.answer(message.number, bytes(out[:end]), reply, 0)
+        except Refusal:
+            if self.flash.dead:
+                raise PowerCut()
+            raise
+        return decode(message.reply, reply[:size])
+
+    def prepare(self, message, **values):
+        """(token, echo) of a prepared command. Raises Refusal."""
+        body = bytearray(MAX_BODY)
+        end = encode(message.request, values, body)
+        reply = self.ask(PREPARE, command=message.number, body=bytes(body[:end]))
+        return reply["token"], decode(BY_NUMBER[message.number].reply, reply["body"])
+
+    def command(self, message, **values):
+        """Prepare and confirm at once; returns the confirmation. Raises Refusal."""
+        return self.ask(CONFIRM, token=self.prepare(message, **values)[0])
+
+    def program(self, rate_nl_day=1_000_000, mode=2, low_mark_nl=2_000_000):
+        return self.command(
+            SET_PRESCRIPTION,
+            drug="saline",
+            concentration_ng_ml=500_000,
+            mode=mode,
+            rate_nl_day=rate_nl_day if mode == 2 else 0,
+            capacity_nl=20_000_000,
+            low_mark_nl=low_mark_nl,
+        )
+
+    def refill(self, fill_nl=20_000_000, measured_nl=0):
+        self.stepper.emitted()
+        self.plant.refill(fill_nl * 1000)
+        return self.command(
+            RECORD_REFILL, measured_nl=measured_nl, fill_nl=fill_nl, reason="scheduled"
+        )
+
+    def bolus(self, volume_nl, duration_us):
+        return self.command(START_BOLUS, volume_nl=volume_nl, duration_us=duration_us)
+
+    # -- what is there to see -----------------------------------------------------------------
+
+    @property
+    def steps(self):
+        """Pulses that reached the motor, of all starts."""
+        self.stepper.emitted()
+        return self.plant.pulses
+
+    def pulses(self):
+        """Instants of all pulses of this start, in order."""
+        self.stepper.emitted()
+        self.stepper.flush_trace()
+        self._trace.flush()
+        with open(_TRACE) as file:
+            for line in file:
+                words = line.split()
+                if words[0] == "step":
+                    first, slack, spacing, rate, count = [int(word) for word in words[1:]]
+                    for i in range(count):
+                        yield first - (slack - i * spacing) // rate
+
+    @property
+    def mode(self):
+        return MODES[self.app.delivery.mode]
+
+    @property
+    def stop_reason(self):
+        return STOP_REASONS[self.app.delivery.stop_reason]
+
+    def check_no_more_steps(self, us=DAY_US):
+        """Nothing moves from here on for ``us``."""
+        before = self.steps
+        self.advance(us)
+        assert self.steps == before, self.steps - before
+
+    @property
+    def fault(self):
+        """Name of the latched fault, "" when none is."""
+        code = self.app.faults.code
+        return FAULTS[code][0] if code else ""
+
+    def events(self, first=0):
+        """[(number, name, uptime_us, value)] of all records from ``first`` on."""
+        from binascii import crc32
+        from struct import unpack, unpack_from
+
+        found = []
+        log = self.app.log
+        while first < log.next:
+            raw = log.read(first, 6)
+            for at in range(0, len(raw), EVENT_SIZE):
+                record = raw[at : at + EVENT_SIZE]
+                assert unpack_from("<I", record, EVENT_SIZE - 4)[0] == crc32(record[:-4])
+                number, code, _, _, uptime_us, _, value = unpack(EVENT_FORMAT, record[:-4])
+                found.append((number, EVENTS[code][0], uptime_us, value))
+            first = found[-1][0] + 1
+        return found
+
+    def event_names(self, first=0):
+        return [event[1] for event in self.events(first)]
+
+
+def running(rate_nl_day=8_640_000, stepper=StepperVirtual, step_pl=STEP_PL, port=None):
+    """A pump that was filled and programmed (a step a second unless said otherwise)."""
+    pump = Pump(step_pl=step_pl, stepper=stepper, port=port)
+    pump.advance(1_000)
+    pump.refill()
+    pump.program(rate_nl_day)
+    return pump
+
+
+def check_balance(pump):
+    """Fill - delivered = residual, and the account is what the plant says."""
+    account = pump.ask(GET_ACCOUNT)
+    assert account["fill_pl"] - account["delivered_pl"] == account["residual_pl"]
+    assert account["lifetime_pl"] == pump.plant.pulses * pump.plant.step_pl
+    assert account["residual_pl"] == pump.plant.residual_pl
+
+
+def refused(name, call, *arguments, **values):
+    """The Refusal, called ``name``, that ``call`` ends with; nothing has changed."""
+    try:
+        call(*arguments, **values)
+    except Refusal as refusal:
+        assert REFUSALS[refusal.code][0] == name, REFUSALS[refusal.code]
+        return refusal
+    raise AssertionError("not refused: %s" % name)

@@ -1,0 +1,1 @@
+"""Requirement tests that run on any bench, and the trace from requirements to tests."""

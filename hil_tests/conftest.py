@@ -1,0 +1,103 @@
+"""Benches for the requirement tests.
+
+``--bench``: "virtual" (default), "emulated", or the serial port of a board. ``--full``: the
+figures of requirements.toml in full; without it campaigns run their quick setting. ``--seed``: of
+everything random, in tests and benches; the header of every run shows it.
+
+Fixtures: ``bench``, opened new for every test; ``pump``, a programmer on it; ``seed``; ``full``.
+
+Marks: ``needs("edges", ...)`` skips a test on a bench that does not offer all of them, naming what
+is missing. ``requirement("DEL-1", ...)`` names what the test shows; an ID that does not exist
+fails it.
+
+A bench that cannot be opened fails the first test that wants it; the others are skipped and say
+why. One that is not to be had on this machine (no Pico image) skips all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cisterna import open_bench
+from cisterna.bench import Bench
+from cisterna.emulator import NoPicoImage
+from cisterna.programmer import Programmer
+from hil_tests.trace import marked, needed, read_requirements
+
+_unavailable = pytest.StashKey[str]()
+_broken = pytest.StashKey[str]()
+_offers = pytest.StashKey[frozenset[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cisterna")
+    group.addoption(
+        "--bench", default="virtual", help='"virtual" (default), "emulated" or a serial port'
+    )
+    group.addoption("--full", action="store_true", help="requirements with their full figures")
+    group.addoption("--seed", type=int, default=1, help="seed of everything random (default 1)")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    setting = "full" if config.getoption("--full") else "quick"
+    return f"bench: {config.getoption('--bench')}, seed: {config.getoption('--seed')}, {setting}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    requirements = read_requirements()
+    for identity in marked(item):
+        if identity not in requirements:
+            pytest.fail(f"{identity} is not in hil_tests/requirements.toml", pytrace=False)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Seed for everything random in a test."""
+    return pytestconfig.getoption("--seed")
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """True: use the full figures of the requirement; False: a quick setting."""
+    return pytestconfig.getoption("--full")
+
+
+def skip_lacking(item: pytest.Item, name: str, offers: frozenset[str]) -> None:
+    """Skip ``item`` when the bench called ``name`` lacks something that it needs."""
+    lacking = sorted(needed(item) - offers)
+    if lacking:
+        pytest.skip(f"the {name} bench does not offer {', '.join(lacking)}")
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, seed: int) -> Iterator[Bench]:
+    """The bench of this run, opened for this test alone."""
+    stash = request.config.stash
+    name = request.config.getoption("--bench")
+    if _unavailable in stash:
+        pytest.skip(stash[_unavailable])
+    if _broken in stash:
+        pytest.skip(f"the {name} bench is broken: {stash[_broken]}")
+    if _offers in stash:
+        skip_lacking(request.node, name, stash[_offers])
+    try:
+        opened = open_bench(name, seed=seed)
+    except NoPicoImage as error:
+        stash[_unavailable] = str(error)
+        pytest.skip(str(error))
+    except Exception as error:
+        stash[_broken] = f"{type(error).__name__}: {error}"
+        raise
+    stash[_offers] = opened.offers
+    with opened:
+        skip_lacking(request.node, name, opened.offers)
+        yield opened
+
+
+@pytest.fixture
+def pump(bench: Bench) -> Iterator[Programmer]:
+    """A clinician's programmer on the bench's pump."""
+    with bench.programmer("clinician") as programmer:
+        yield programmer

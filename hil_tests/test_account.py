@@ -1,0 +1,106 @@
+"""The reservoir account against the plant."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from cisterna import Bench, Programmer, Therapy
+from cisterna.errors import Refused
+from hil_tests.pulses import commission, refill
+from pump_wire.messages import MINIMUM_RATE, SIMPLE_CONTINUOUS
+
+FAST = Therapy(
+    drug="saline",
+    concentration_ng_ml=1_000,
+    mode=SIMPLE_CONTINUOUS,
+    rate_nl_day=24_000_000,
+    capacity_nl=500_000_000,
+    low_mark_nl=2_000_000,
+)
+
+
+@pytest.mark.requirement("ACC-1")
+@pytest.mark.needs("advance", "days", "truth", "refill")
+def test_fill_less_delivered_is_residual(
+    bench: Bench, pump: Programmer, seed: int, full: bool
+) -> None:
+    wanted = 1_000_000 if full else 50_000
+    chance = random.Random(seed)
+    commission(bench, pump, FAST)
+    step_pl = pump.status().step_pl
+    at_refill = 0
+    queries = 0
+    while bench.truth()["steps"] < wanted:
+        deed = chance.randrange(8)
+        if deed == 0:
+            pump.program(replace(FAST, rate_nl_day=chance.randrange(48, 24_001) * 1000))
+        elif deed == 1:
+            pump.program(replace(FAST, mode=MINIMUM_RATE, rate_nl_day=0))
+        elif deed == 2:
+            pump.program(FAST)
+        elif deed in (3, 4):
+            try:
+                pump.bolus(chance.randrange(1, 5_000_000), chance.randrange(1, 240) * 60_000_000)
+            except Refused as refusal:
+                assert refusal.name in ("bolus_running", "below_limit", "wrong_mode")
+        elif deed == 5:
+            pump.stop()
+            pump.resume()
+        elif deed == 6 and chance.random() < 0.3:
+            refill(bench, pump, FAST)
+            at_refill = bench.truth()["steps"]
+        bench.advance(us=chance.randrange(1, 7_200_000_000))
+        account = pump.account()
+        truth = bench.truth()
+        assert account.fill_pl - account.delivered_pl == account.residual_pl
+        assert account.delivered_pl == (truth["steps"] - at_refill) * step_pl
+        assert account.lifetime_pl == truth["steps"] * step_pl == truth["delivered_pl"]
+        assert account.residual_pl == truth["residual_pl"]
+        assert 0 <= account.bolus_pl <= account.delivered_pl
+        queries += 1
+    assert queries > (100 if full else 10)
+
+
+@pytest.mark.needs("advance", "truth", "refill", "power")
+def test_a_refill_survives_a_power_cut(bench: Bench, pump: Programmer) -> None:
+    commission(bench, pump, FAST)
+    bench.advance(minutes=10)
+    refill(bench, pump, FAST)
+    before = pump.account()
+    pump.close()
+    bench.cut_power()
+    bench.power_on()
+    with bench.programmer() as again:
+        after = again.account()
+        assert after.fill_pl == before.fill_pl == FAST.capacity_nl * 1000
+        assert after.refills == before.refills == 2
+        assert after.measured_pl == before.measured_pl
+        assert again.prescription() == FAST
+
+
+@pytest.mark.requirement("ACC-2")
+@pytest.mark.needs("advance", "truth", "refill", "power")
+def test_a_power_cut_never_leaves_the_account_short(
+    bench: Bench, pump: Programmer, seed: int
+) -> None:
+    """The bounds that a segment's reservation sets: 0.5 uL at a basal rate, 2 uL in a bolus."""
+    chance = random.Random(seed)
+    commission(bench, pump, FAST)
+    pump.close()
+    over_before = 0
+    for cut in range(20 if "days" in bench.offers else 2):
+        bolus = cut % 2 == 1
+        with bench.programmer() as clinician:
+            if bolus:
+                clinician.bolus("500 uL", over="1 h")
+        bench.advance(us=chance.randrange(1_000_000, 300_000_000))
+        bench.cut_power()
+        bench.power_on()
+        with bench.programmer() as clinician:
+            over = clinician.account().lifetime_pl - bench.truth()["delivered_pl"]
+            assert 0 <= over - over_before <= (2_000_000 if bolus else 500_000)
+            over_before = over
+            assert clinician.status().mode_name == "simple continuous"

@@ -1,0 +1,166 @@
+"""Benches: a plant and the instruments around one pump, all with one interface.
+
+``open_bench`` takes "virtual", "emulated" or the serial port of a board. What a bench can do is in
+its ``offers``; a method it does not offer raises ``NotOffered``.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Literal, NamedTuple
+
+from typing_extensions import Self
+
+from cisterna.errors import CisternaError
+from cisterna.programmer import Programmer, connect
+from cisterna.transport import Link, SerialLink
+
+Line = Literal["step", "dir", "enable", "tone"]
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+
+class Edge(NamedTuple):
+    """One change of a pin: instant in ns of the bench's time, line, level after it."""
+
+    t_ns: int
+    line: Line
+    level: int
+
+
+class NotOffered(CisternaError):
+    """This bench lacks the instrument."""
+
+
+class Bench(abc.ABC):
+    """Use as a context manager. Times are the bench's own, from when it was opened.
+
+    ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
+    runs, power, inject, refill, flash_files.
+    """
+
+    name: str
+    offers: frozenset[str] = frozenset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _lacking(self, what: str) -> NotOffered:
+        return NotOffered(f"the {self.name} bench has no {what}")
+
+    @property
+    @abc.abstractmethod
+    def port(self) -> str:
+        """The pump's serial port, for any host tool."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of everything."""
+
+    def link(self) -> Link:
+        """A fresh link to the pump."""
+        return SerialLink(self.port)
+
+    def programmer(self, role: str = "clinician") -> Programmer:
+        """A connected programmer in ``role``."""
+        return connect(self.link(), role)
+
+    def advance(
+        self,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        us: int = 0,
+    ) -> None:
+        """Let that much time pass; the sum must be a whole number of microseconds, 0 or more."""
+        total = round(days * DAY_US + hours * HOUR_US + minutes * MINUTE_US + seconds * 1e6) + us
+        if total < 0:
+            raise ValueError(f"time cannot go back by {-total} us")
+        self._advance_us(total)
+
+    def _advance_us(self, us: int) -> None:
+        raise self._lacking("advance")
+
+    def truth(self) -> dict[str, int]:
+        """What the plant did: delivered_pl, steps, reverse_steps, pulses, residual_pl, tip_pl,
+        stalled, time_us."""
+        raise self._lacking("truth")
+
+    def edges(self) -> list[Edge]:
+        """Every edge on the pins since the bench was opened, in order."""
+        raise self._lacking("edges")
+
+    def runs(self) -> list[tuple[int, int, int, int, int]]:
+        """Pulses on the STEP pin as runs (first_us, slack, spacing, rate, count): pulse i of a run
+        happened at first_us + ceil((i * spacing - slack) / rate) us of the bench's time."""
+        raise self._lacking("runs of pulses")
+
+    def inject(self, fault: str, after_steps: int = 0) -> None:
+        """Start ``fault`` ("stall") in the plant."""
+        raise self._lacking("inject")
+
+    def clear(self, fault: str) -> None:
+        """End ``fault``."""
+        raise self._lacking("inject")
+
+    def refill_reservoir(self, fill_nl: int) -> int:
+        """Aspirate the reservoir and put ``fill_nl`` in, as a clinician's hands do. Returns the
+        volume aspirated, in nL. The pump is not told."""
+        raise self._lacking("refill")
+
+    def read_flash_file(self, path: str) -> bytes:
+        """A file of the pump's file system, read from outside. The power must be off."""
+        raise self._lacking("way into the flash")
+
+    def write_flash_file(self, path: str, content: bytes) -> None:
+        """Replace a file of the pump's file system from outside. The power must be off."""
+        raise self._lacking("way into the flash")
+
+    def cut_power(self) -> None:
+        """Take the pump's power away, now. The plant stays as it is."""
+        raise self._lacking("power")
+
+    def power_on(self) -> None:
+        """Give the pump power and wait until it answers."""
+        raise self._lacking("power")
+
+
+class SerialBench(Bench):
+    """A board on a serial port with no instruments: only the pump itself can be asked."""
+
+    name = "serial"
+    offers = frozenset[str]()
+
+    def __init__(self, port: str) -> None:
+        self._port = port
+
+    @property
+    def port(self) -> str:
+        return self._port
+
+    def close(self) -> None:
+        pass
+
+
+def open_bench(name: str = "virtual", *, seed: int = 0, trace: bool = True) -> Bench:
+    """Open a bench: "virtual", "emulated", or a serial port.
+
+    ``seed`` makes a simulated bench repeatable. ``trace=False`` on the virtual bench keeps no
+    edges.
+    """
+    if name == "virtual":
+        from cisterna.bench_virtual import VirtualBench
+
+        return VirtualBench(seed=seed, trace=trace)
+    if name == "emulated":
+        from cisterna.bench_emulated import EmulatedBench
+
+        return EmulatedBench(seed=seed)
+    return SerialBench(name)

@@ -1,0 +1,189 @@
+"""The emulated bench: the firmware on the unmodified MicroPython image of an emulated Raspberry Pi
+Pico, its pins watched from outside, the plant beside it.
+
+The plant hears pulses as a driver chip does: a rising STEP edge counts while the chip is switched
+on, in the direction that DIR then has.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from cisterna.bench import Bench, Edge, Line
+from cisterna.boards import board_data, project_root
+from cisterna.emulator import FILES_AT, EmulatedPico, PinEdge, file_system_image, files_of
+from cisterna.emulator_port import EmulatedLink, EmulatedPort
+from cisterna.firmware_files import firmware_files
+from cisterna.programmer import Programmer, connect
+from cisterna.session import NoReply
+
+BOARD = "rpi_pico"
+RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
+_BOOT_S = 5.0  # simulated; CST-2 allows 2 s from power on to delivery
+
+
+def load_plant() -> ModuleType:
+    """``boards/virtual/plant.py``, which runs in both Pythons and belongs to no package."""
+    path = project_root() / "boards" / "virtual" / "plant.py"
+    spec = importlib.util.spec_from_file_location("plant", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class EmulatedBench(Bench):
+    """``seed``: of what is random in the chip. ``files``: what to put on the board in place of the
+    firmware as it is in this checkout. ``state``: folder for flash and plant, kept and taken up
+    again; the pump's records stay, the firmware becomes that of this checkout.
+
+    Simulated time moves in ``advance`` and while a programmer waits for a reply, never else.
+    """
+
+    name = "emulated"
+    offers = frozenset({"advance", "truth", "edges", "power", "inject", "refill"})
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        files: dict[str, bytes] | None = None,
+        state: Path | None = None,
+    ) -> None:
+        data = board_data(BOARD)
+        self._active = int(data["stepper"]["enable_active"])
+        self._forward = int(data["stepper"]["forward"])
+        self._state = state
+        wanted = firmware_files(BOARD) if files is None else files
+        flash = self._kept_flash(wanted)
+        self.pico = EmulatedPico(wanted, flash=flash, seed=seed)
+        pins = data["pins"]
+        self.pico.watch("step", pins["step"], undriven=0)
+        self.pico.watch("dir", pins["dir"], undriven=self._forward)
+        self.pico.watch("enable", pins["enable"], undriven=1 - self._active)
+        self.pico.on_edge = self._on_edge
+        plant: Any = load_plant()
+        self._plant = plant.Plant(data["plant"]["step_pl"], RESERVOIR_PL)
+        self._restore_plant()
+        self._edges: list[Edge] = []
+        self._served: EmulatedPort | None = None
+        self.power_on()
+
+    # -- what is kept ---------------------------------------------------------------------------
+
+    def _kept_flash(self, wanted: dict[str, bytes]) -> bytes | None:
+        """The flash as it was saved, with ``wanted`` on it; None when none was saved."""
+        if self._state is None or not (self._state / "flash.bin").is_file():
+            return None
+        flash = (self._state / "flash.bin").read_bytes()
+        there = files_of(flash[FILES_AT:])
+        if all(there.get(path) == data for path, data in wanted.items()):
+            return flash
+        return flash[:FILES_AT] + file_system_image({**there, **wanted})
+
+    def _restore_plant(self) -> None:
+        if self._state is not None and (self._state / "bench.json").is_file():
+            self._plant.restore(json.loads((self._state / "bench.json").read_text())["plant"])
+
+    def save(self) -> None:
+        """Write flash and plant to the state folder, if there is one."""
+        if self._state is None:
+            return
+        self._state.mkdir(parents=True, exist_ok=True)
+        saved = {"plant": self._plant.state(), "time_us": self.pico.now_ns // 1000}
+        for name, content in (
+            ("flash.bin", self.pico.flash_image()),
+            ("bench.json", json.dumps(saved).encode()),
+        ):
+            path = self._state / name
+            path.with_suffix(".new").write_bytes(content)
+            path.with_suffix(".new").replace(path)
+
+    # -- the plant and the pins -----------------------------------------------------------------
+
+    def _on_edge(self, edge: PinEdge) -> None:
+        level = edge.level
+        if edge.line == "step":
+            if level and self.pico.level("enable") == self._active:
+                self._plant.move(1, self.pico.level("dir") == self._forward)
+        elif edge.line == "enable":
+            level = int(level == self._active)
+        else:
+            level = int(level == self._forward)
+        self._edges.append(Edge(edge.t_ns, cast("Line", edge.line), level))
+
+    def truth(self) -> dict[str, int]:
+        values: dict[str, int] = dict(self._plant.state())
+        values["stalled"] = int(self._plant.stalled)
+        values["tip_pl"] = self._plant.tip_pl
+        values["time_us"] = self.pico.now_ns // 1000
+        values["awake_us"] = self.pico.awake_ns // 1000
+        values["flash_programs"] = self.pico.flash.programs
+        values["flash_erases"] = self.pico.flash.erases
+        return values
+
+    def edges(self) -> list[Edge]:
+        """Levels are what they mean: step 1 high, enable 1 on, dir 1 forward."""
+        return list(self._edges)
+
+    def inject(self, fault: str, after_steps: int = 0) -> None:
+        self._plant.inject(fault, after_steps)
+
+    def clear(self, fault: str) -> None:
+        self._plant.clear(fault)
+
+    def refill_reservoir(self, fill_nl: int) -> int:
+        return self._plant.refill(fill_nl * 1000) // 1000
+
+    # -- time and power -------------------------------------------------------------------------
+
+    def _advance_us(self, us: int) -> None:
+        self.pico.run(us)
+
+    def cut_power(self) -> None:
+        self.pico.cut_power()
+
+    def power_on(self) -> None:
+        if self.pico.powered:
+            return
+        self.pico.power_on()
+        self.pico.wait_connected()
+        self._wait_answer()
+
+    def _wait_answer(self) -> None:
+        end_ns = self.pico.now_ns + int(_BOOT_S * 1e9)
+        while True:
+            try:
+                connect(self.link()).close()
+                return
+            except NoReply:
+                if self.pico.now_ns >= end_ns:
+                    raise
+
+    # -- the pump's serial port -----------------------------------------------------------------
+
+    def link(self) -> EmulatedLink:
+        return EmulatedLink(self.pico)
+
+    def programmer(self, role: str = "clinician") -> Programmer:
+        return connect(self.link(), role)
+
+    @property
+    def port(self) -> str:
+        """A serial port to the pump for other programs. From the first use on, simulated time also
+        moves by itself, along with real time or slower."""
+        if self._served is None:
+            self._served = EmulatedPort(self.pico)
+        return self._served.path
+
+    def close(self) -> None:
+        if self._served is not None:
+            self._served.close()
+            self._served = None
+        self.pico.cut_power()
+        self.save()

@@ -1,0 +1,383 @@
+"""The virtual bench: the firmware in the real MicroPython VM, its serial port a real pty, its
+plant and clock inside the VM behind a control channel of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import tty
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import platformdirs
+from littlefs import LittleFS
+
+from cisterna.bench import Bench, Edge
+from cisterna.boards import board_data, project_root
+from cisterna.errors import CisternaError
+from cisterna.firmware_files import firmware_files
+from cisterna.vm import find_vm
+
+RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
+_POWER_ON = 1  # index in messages.RESET_CAUSES
+
+
+def compiled_firmware() -> Path:
+    """Folder with the virtual board's firmware as a board would hold it, compiled once for each
+    version of the sources and kept in the user's cache."""
+    root = project_root()
+    digest = hashlib.sha256()
+    for folder in ("firmware", "boards/virtual"):
+        for path in sorted((root / folder).rglob("*.py")) + sorted((root / folder).glob("*.toml")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    cache = Path(platformdirs.user_cache_dir("cisterna")) / "virtual"
+    folder = cache / digest.hexdigest()[:24]
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        for name, content in firmware_files("virtual").items():
+            path = building / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            building.rename(folder)
+        except OSError:  # another process was first, with the same content
+            shutil.rmtree(building)
+    return folder
+
+
+class PumpStopped(CisternaError):
+    """The VM that ran the firmware ended by itself."""
+
+
+class VirtualBench(Bench):
+    """``seed``: of everything random in the pump. ``trace``: keep edges. ``state``: folder for
+    flash, plant and seed, kept and taken up again; a temporary one by default. ``speed``:
+    simulated seconds a real second, 0 for time that only ``advance`` moves. ``heap``: the VM's, as
+    MicroPython writes it. ``firmware``: folder with other firmware to run, laid out as on a board.
+    """
+
+    name = "virtual"
+    offers = frozenset(
+        {"advance", "days", "truth", "edges", "runs", "power", "inject", "refill", "flash_files"}
+    )
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        trace: bool = True,
+        state: Path | None = None,
+        speed: float = 0,
+        heap: str | None = None,
+        firmware: Path | None = None,
+    ) -> None:
+        self._vm = find_vm()
+        self._firmware = firmware or compiled_firmware()
+        self._data = board_data("virtual")
+        self._heap = heap or self._data["memory"]["heap"]
+        self._seed = seed
+        self._speed = speed
+        self._tracing = trace
+        self._temporary = state is None
+        self.state = Path(tempfile.mkdtemp(prefix="cisterna-")) if state is None else state
+        self._process: subprocess.Popen[bytes] | None = None
+        self._world_us = 0
+        self._plant: dict[str, int] | None = None
+        self._boots = 0
+        self._traces: list[Path] = []
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self._port = os.ttyname(self._slave)
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self._load_state()
+            self.power_on()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def port(self) -> str:
+        return self._port
+
+    # -- power --------------------------------------------------------------------------------
+
+    def _load_state(self) -> None:
+        path = self.state / "bench.json"
+        if path.is_file():
+            saved = json.loads(path.read_text())
+            self._plant = saved["plant"]
+            self._world_us = saved["time_us"]
+            self._seed = saved["seed"]
+            self._boots = saved["boots"]
+
+    def _save_state(self) -> None:
+        saved = {
+            "plant": self._plant,
+            "time_us": self._world_us,
+            "seed": self._seed,
+            "boots": self._boots,
+        }
+        path = self.state / "bench.json"
+        path.with_suffix(".new").write_text(json.dumps(saved))
+        path.with_suffix(".new").replace(path)
+
+    def _config(self, request_fd: int, answer_fd: int) -> dict[str, Any]:
+        flash = self.state / "flash.bin"
+        fresh = not flash.is_file()
+        if fresh:
+            size = self._data["flash"]["blocks"] * self._data["flash"]["block_size"]
+            flash.write_bytes(b"\xff" * size)
+        trace = None
+        if self._tracing:
+            trace = self.state / f"edges.{self._boots}"
+            self._traces.append(trace)
+        period = self._data["clock"]["ticks_period"]
+        digest = hashlib.sha256(b"%d %d" % (self._seed, self._boots)).digest()
+        return {
+            "step_pl": self._data["plant"]["step_pl"],
+            "ticks_period": period,
+            "ticks_from": int.from_bytes(digest[:8], "little") % period,
+            "flash": str(flash),
+            "fresh": fresh,
+            "telemetry_fd": self._master,
+            "request_fd": request_fd,
+            "answer_fd": answer_fd,
+            "speed": self._speed,
+            "world_us": self._world_us,
+            "plant": self._plant,
+            "reservoir_pl": RESERVOIR_PL,
+            "trace": str(trace) if trace else None,
+            "unique_id": hashlib.sha256(b"cisterna %d" % self._seed).hexdigest()[:16],
+            "reset_cause": _POWER_ON,
+            "seed": int.from_bytes(digest[8:11], "little"),
+        }
+
+    def power_on(self) -> None:
+        if self._process is not None:
+            return
+        request_read, request_write = os.pipe()
+        os.set_blocking(request_read, False)  # MicroPython's readinto would wait for a full buffer
+        answer_read, answer_write = os.pipe()
+        config_path = self.state / "board.json"
+        config_path.write_text(json.dumps(self._config(request_read, answer_write)))
+        self._boots += 1
+        environment = dict(os.environ)
+        environment["CISTERNA_VIRTUAL"] = str(config_path)
+        environment["MICROPYPATH"] = f"{self._firmware}:.frozen"
+        self._console_path = self.state / "console.txt"
+        with self._console_path.open("ab") as console:
+            self._process = subprocess.Popen(
+                [self._vm, "-X", f"heapsize={self._heap}", str(self._firmware / "main.py")],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=(self._master, request_read, answer_write),
+                env=environment,
+                start_new_session=True,  # a terminal's Ctrl-C is for the host tool, not the pump
+            )
+        os.close(request_read)
+        os.close(answer_write)
+        self._requests = os.fdopen(request_write, "wb", buffering=0)
+        self._answers = os.fdopen(answer_read, "rb", buffering=0)
+        self._buffer = b""
+        self._number = 0
+        self._ask("truth")
+
+    def cut_power(self) -> None:
+        if self._process is None:
+            return
+        self._stand_still()
+        self._plant_now()
+        self._save_state()
+        self._end_process()
+
+    def save(self) -> None:
+        """Write plant and time into the state folder, for a host that may end without
+        ``close``."""
+        if self._process is not None:
+            self._plant_now()
+        self._save_state()
+
+    def _stand_still(self) -> None:
+        """Time that runs by itself stands still: what is read now stays true."""
+        if self._speed:
+            self._ask("pace", speed=0)
+
+    def _plant_now(self) -> None:
+        """Keep what the plant is and when."""
+        self._ask("trace")
+        truth = self._ask("truth")
+        self._world_us = truth["time_us"]
+        self._plant = {
+            name: value for name, value in truth.items() if name not in ("id", "time_us")
+        }
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        self._requests.close()
+        self._answers.close()
+        while select.select([self._slave], [], [], 0)[0]:  # what nobody read dies with the power
+            if not os.read(self._slave, 4096):
+                break
+
+    def close(self) -> None:
+        try:
+            if self._process is not None and self._process.poll() is None and not self._temporary:
+                self._stand_still()
+                self._plant_now()
+                self._save_state()
+        except PumpStopped:
+            pass
+        finally:
+            self._end_process()
+            for fd in (self._master, self._slave):
+                if fd >= 0:
+                    os.close(fd)
+            self._master = self._slave = -1
+            if self._temporary:
+                shutil.rmtree(self.state, ignore_errors=True)
+
+    # -- the control channel ------------------------------------------------------------------
+
+    def console(self) -> str:
+        """What the pump printed on its console."""
+        return self._console_path.read_text(errors="replace")
+
+    def _ask(self, operation: str, **values: Any) -> dict[str, Any]:
+        if self._process is None:
+            raise PumpStopped("the pump has no power")
+        self._number += 1
+        request = {"op": operation, "id": self._number, **values}
+        try:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            while True:
+                while b"\n" in self._buffer:
+                    line, self._buffer = self._buffer.split(b"\n", 1)
+                    answer = json.loads(line)
+                    if answer["id"] != self._number:
+                        continue  # of a request that Ctrl-C abandoned
+                    if "error" in answer:
+                        raise CisternaError(f"bench: {answer['error']}")
+                    return answer
+                got = self._answers.read(65536)
+                if not got:
+                    raise BrokenPipeError
+                self._buffer += got
+        except (BrokenPipeError, OSError) as error:
+            self._process.wait()
+            last = self.console().strip()[-2000:]
+            raise PumpStopped(f"the pump's VM ended by itself; its console:\n{last}") from error
+
+    # -- instruments --------------------------------------------------------------------------
+
+    def _advance_us(self, us: int) -> None:
+        if self._process is None:
+            self._world_us += us
+            return
+        self._stand_still()
+        try:
+            now = self._ask("truth")["time_us"]
+            self._ask("advance", until_us=now + us)
+        finally:
+            if self._speed:
+                self._ask("pace", speed=self._speed)
+
+    def pace(self, speed: float) -> None:
+        """Let time run by itself at ``speed`` simulated seconds a real second; 0 stands still."""
+        self._speed = speed
+        if self._process is not None:
+            self._ask("pace", speed=speed)
+
+    def truth(self) -> dict[str, int]:
+        if self._process is None:
+            assert self._plant is not None
+            return {**self._plant, "time_us": self._world_us}
+        return {name: value for name, value in self._ask("truth").items() if name != "id"}
+
+    def runs(self) -> list[tuple[int, int, int, int, int]]:
+        """Runs of evenly spaced pulses: (first_us, slack, spacing, rate, count); pulse i of a run
+        happened at first_us + ceil((i * spacing - slack) / rate) us of the bench's time."""
+        return [
+            (int(line[1]), int(line[2]), int(line[3]), int(line[4]), int(line[5]))
+            for line in self._trace_lines()
+            if line[0] == "step"
+        ]
+
+    def _trace_lines(self) -> list[list[str]]:
+        if not self._tracing:
+            raise self._lacking("edges: it was opened with trace=False")
+        if self._process is not None:
+            self._ask("trace")
+        lines: list[list[str]] = []
+        for path in self._traces:
+            if path.is_file():
+                lines += [line.split() for line in path.read_text().splitlines()]
+        return lines
+
+    def edges(self) -> list[Edge]:
+        found: list[Edge] = []
+        for line in self._trace_lines():
+            if line[0] == "enable":
+                found.append(Edge(int(line[1]) * 1000, "enable", int(line[2])))
+                continue
+            first, slack, spacing, rate, count = map(int, line[1:])
+            for i in range(count):
+                t_ns = (first - (slack - i * spacing) // rate) * 1000
+                found.append(Edge(t_ns, "step", 1))
+                found.append(Edge(t_ns + PULSE_NS, "step", 0))
+        return found
+
+    def read_flash_file(self, path: str) -> bytes:
+        with self._file_system() as files, cast("IO[bytes]", files.open(path, "rb")) as file:
+            return file.read()
+
+    def write_flash_file(self, path: str, content: bytes) -> None:
+        with self._file_system() as files, cast("IO[bytes]", files.open(path, "wb")) as file:
+            file.write(content)
+
+    @contextlib.contextmanager
+    def _file_system(self) -> Generator[LittleFS]:
+        """The pump's file system, mounted from outside while the pump has no power."""
+        if self._process is not None:
+            raise CisternaError("the flash can be read from outside only while the power is off")
+        image = self.state / "flash.bin"
+        flash = self._data["flash"]
+        files = LittleFS(
+            block_size=flash["block_size"],
+            block_count=flash["blocks"],
+            prog_size=flash["program_size"],
+            read_size=32,
+            mount=False,
+        )
+        files.context.buffer = bytearray(image.read_bytes())
+        files.mount()
+        yield files
+        files.unmount()
+        image.write_bytes(bytes(files.context.buffer))
+
+    def inject(self, fault: str, after_steps: int = 0) -> None:
+        self._ask("inject", name=fault, after_steps=after_steps)
+
+    def clear(self, fault: str) -> None:
+        self._ask("clear", name=fault)
+
+    def refill_reservoir(self, fill_nl: int) -> int:
+        return self._ask("refill", fill_pl=fill_nl * 1000)["aspirated_pl"] // 1000
+
+
+PULSE_NS = 10_000  # width of the virtual STEP pulse

@@ -1,0 +1,139 @@
+"""Subcommands that need no pump, or make one: sim, demo, flash, bench."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cisterna import finding, screens
+from cisterna.cli_options import Json, Port, emit, progress, whole_number
+from cisterna.errors import UsageError, quoted
+from cisterna.programmer import as_data
+
+
+def sim(
+    speed: Annotated[
+        str, typer.Option(metavar="N", help="Simulated seconds a second, or max.")
+    ] = "1",
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep flash and plant here, and take them up again."),
+    ] = None,
+    board: Annotated[
+        str, typer.Option(metavar="NAME", help="virtual, or rpi_pico: an emulated Pico.")
+    ] = "virtual",
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of everything random in the pump; its serial too."),
+    ] = None,
+    port: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Give the pump's port this name, a symbolic link."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON with the port, and nothing else.")
+    ] = False,
+) -> None:
+    """Run a virtual pump until Ctrl-C, and print its port."""
+    from cisterna import sim as simulator
+
+    simulator.run(
+        board=board,
+        speed=simulator.parse_speed(speed),
+        state=state,
+        seed=whole_number(seed, "--seed"),
+        link=port,
+        as_json=as_json,
+    )
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where report and pictures go.")] = Path(
+        "cisterna-demo"
+    ),
+    seed: Annotated[
+        str, typer.Option(metavar="N", help="Of everything random in the pump.")
+    ] = "1",
+    as_json: Json = False,
+) -> None:
+    """Tell one story on a virtual pump of its own.
+
+    Program, deliver, give a bolus, refill, balance; then a report with pictures.
+    """
+    from cisterna import demo as story
+
+    shown = Console(stderr=as_json)
+    paths = story.run(out, seed=whole_number(seed, "--seed") or 0, console=shown)
+    if as_json:
+        emit({"html": str(paths.html), "pngs": [str(path) for path in paths.pngs]})
+
+
+def flash(
+    board: Annotated[
+        str, typer.Option(metavar="NAME", help="The board's folder in boards/.")
+    ] = "rpi_pico",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take the firmware off; the pump's records stay.")
+    ] = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Put the firmware on a board, or take it off.
+
+    The board runs MicroPython already; its pump starts when all files are there.
+    """
+    from cisterna.flash import deploy, unflash
+
+    where = port or finding.find_port()
+    shown = screens.console()
+    if remove:
+        paths = unflash(where)
+        if as_json:
+            emit({"port": where, "removed": paths})
+        else:
+            screens.good(shown, f"{len(paths)} files were removed from the board on {where}.")
+        return
+    with progress("writing the firmware") as tell:
+        deployed = deploy(board, where, lambda _path, done, total: tell(done, total))
+    if as_json:
+        data = dataclasses.asdict(deployed)
+        emit({**data, "port": where, "identity": as_data(deployed.identity)})
+        return
+    screens.good(
+        shown,
+        f"{len(deployed.copied)} files written ({deployed.octets:,} octets), "
+        f"{deployed.unchanged} were there already, {len(deployed.removed)} removed.",
+    )
+    who = deployed.identity
+    screens.note(shown, f"Pump {who.serial.hex()} runs firmware {who.firmware} on {where}.")
+
+
+_BENCH_NAMES = ("speed",)
+
+
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(_BENCH_NAMES))],
+    as_json: Json = False,
+) -> None:
+    """Measure the virtual pump.
+
+    speed: simulated against real time (CST-3), and where the time goes.
+    """
+    if name not in _BENCH_NAMES:
+        raise UsageError(
+            f"there is no bench run {quoted(name)}", f"there is: {', '.join(_BENCH_NAMES)}"
+        )
+    from cisterna import bench_speed
+
+    shown = screens.console(stderr=True)
+    if shown.is_terminal:
+        screens.note(shown, "simulating a year; this takes a minute")
+    speed = bench_speed.measure()
+    if as_json:
+        emit({**dataclasses.asdict(speed), "factor": speed.factor})
+    else:
+        screens.rows(screens.console(), bench_speed.table(speed))

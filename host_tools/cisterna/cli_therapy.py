@@ -1,0 +1,450 @@
+"""Subcommands that move drug or settings: program, bolus, stop, resume, refill, clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cisterna import finding, ordering, screens, units
+from cisterna.amounts import format_duration, format_mass, format_rate, format_volume_nl
+from cisterna.cli_options import Json, Port, Yes, emit, progress
+from cisterna.dose import mass_of_volume_ng
+from cisterna.errors import CisternaError, UsageError, quoted
+from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
+from cisterna.ordering import Order
+from cisterna.prescription import LoadedPrescription, Therapy, dumps, load, shipped
+from cisterna.programmer import Done, Prepared, Programmer, Values
+from cisterna.run_samples import plain
+from pump_wire import messages
+
+_LOOK_EVERY_S = 1.0  # while watching a bolus
+
+
+def _load(name: str) -> LoadedPrescription:
+    """A prescription file; or one that ships with Cisterna, by its name."""
+    known = shipped()
+    path = known[name] if name in known and not Path(name).exists() else name
+    return load(path)
+
+
+def program(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help="A prescription file, or one that ships with Cisterna: baclofen, morphine.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only read the file; no pump is needed.")
+    ] = False,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write what the pump runs as a prescription file; - for stdout."
+        ),
+    ] = None,
+    yes: Yes = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Program a prescription, or export the one in force.
+
+    It is shown beside the one in force, checked by the pump, confirmed, read back and compared.
+    """
+    if (file is None) == (export is None):
+        raise UsageError(
+            "give a prescription file to program, or --export and where to write one",
+            remedy="see: cisterna program --help",
+        )
+    if export is not None:
+        _export(export, port, as_json)
+        return
+    loaded = _load(str(file))
+    if check:
+        _show_checked(loaded, as_json)
+        return
+    _program(str(file), loaded, port, yes, as_json)
+
+
+def _program(
+    name: str, loaded: LoadedPrescription, port: str | None, yes: bool, as_json: bool
+) -> None:
+    shown = screens.console()
+    therapy = loaded.therapy
+    before: list[Therapy | None] = []
+
+    def show(pump: Programmer, _: Prepared, basis: tuple[Values, Therapy | None]) -> None:
+        screens.title(shown, f"{plain(name)} for {_whose(pump)}")
+        screens.change_screen(shown, basis[1], therapy)
+        for text in loaded.notes:
+            screens.note(shown, f"  note: {text}", "yellow")
+        screens.note(shown, "  The pump checked it and can run it.")
+
+    def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
+        before[:] = [pump.prescription()]
+        return prepared.echo, before[0]
+
+    order = Order(
+        lambda pump: pump.prepare_program(therapy),
+        basis,
+        show,
+        "Program it?",
+        lambda pump, _: pump.verify(therapy),
+    )
+    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    if as_json:
+        emit(
+            {
+                **ordering.done_data(prepared, done, now),
+                "verified": True,
+                "prescription": therapy_data(therapy),
+                "previous": therapy_data(before[0]),
+                "notes": list(loaded.notes),
+            }
+        )
+    else:
+        screens.outcome(shown, f"Programmed and verified (record {done.event}).", now)
+
+
+def _whose(pump: Programmer) -> str:
+    return f"pump {pump.identity.serial.hex()} on {plain(pump.session.link.name)}"
+
+
+def _show_checked(loaded: LoadedPrescription, as_json: bool) -> None:
+    if as_json:
+        emit({"prescription": therapy_data(loaded.therapy), "notes": list(loaded.notes)})
+        return
+    shown = screens.console()
+    screens.therapy_screen(shown, loaded.therapy, loaded.notes)
+    screens.good(shown, "The file is a prescription; no pump was asked.")
+
+
+def _export(where: str, port: str | None, as_json: bool) -> None:
+    with finding.open_pump(port) as pump:
+        therapy = pump.prescription()
+    if therapy is None:
+        raise CisternaError(
+            "the pump has no prescription to export", remedy="program one: cisterna program FILE"
+        )
+    text = dumps(therapy)
+    if where != "-":
+        try:
+            with Path(where).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise CisternaError(
+                f"{where} exists; it was not overwritten", remedy="name another file"
+            ) from error
+    if as_json:
+        data = {"prescription": therapy_data(therapy), "file": None if where == "-" else where}
+        emit({**data, "text": text})
+    elif where == "-":
+        print(text, end="")
+    else:
+        screens.good(screens.console(), f"What the pump runs is in {where}.")
+
+
+def _limits(message: messages.Message, field: str) -> tuple[int, int]:
+    """Range of a number in ``message``'s request."""
+    for name, _, low, high, _ in message.request:
+        if name == field and low is not None and high is not None:
+            return low, high
+    raise ValueError(f"{message.name} has no number {field}")
+
+
+def bolus(
+    dose: Annotated[
+        str | None, typer.Argument(metavar="DOSE", help='A mass or a volume: "10 ug", "20 uL".')
+    ] = None,
+    over: Annotated[
+        str | None, typer.Option(metavar="TIME", help='Time to deliver it in: "10 min".')
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the running bolus.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until the bolus is done.")] = False,
+    yes: Yes = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Give a single bolus over a time, or end one.
+
+    It takes the place of the basal rate, which then goes on. A mass becomes a volume by the
+    concentration that the pump has.
+    """
+    if cancel:
+        if dose is not None or over is not None or watch:
+            raise UsageError("--cancel ends the running bolus and takes no dose, time or --watch")
+        _cancel_bolus(port, yes, as_json)
+        return
+    if dose is None:
+        raise UsageError("which dose?", 'give one: cisterna bolus "10 ug" --over "10 min"')
+    _check_dose(dose)
+    if over is None:
+        raise UsageError(
+            f"over which time is {quoted(dose)} to be given?", 'give it: --over "10 min"'
+        )
+    over_us = units.parse_duration(
+        over, *_limits(messages.START_BOLUS, "duration_us"), name="--over"
+    )
+    _bolus(dose, over_us, port, yes, as_json)
+    if watch:
+        _watch_bolus(port)
+
+
+def _check_dose(dose: str) -> None:
+    low_nl, high_nl = _limits(messages.START_BOLUS, "volume_nl")
+    if units.parse_dose(dose).kind == "volume":
+        units.parse_volume(dose, low_nl, high_nl, name="dose")
+    else:
+        units.parse_mass(dose, 1, name="dose")
+
+
+def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) -> None:
+    shown = screens.console()
+    concentrations: list[int] = []
+
+    def prepare(pump: Programmer) -> Prepared:
+        volume_nl = pump.dose_volume_nl(dose)
+        highest_nl = _limits(messages.START_BOLUS, "volume_nl")[1]
+        if volume_nl > highest_nl:
+            raise UsageError(
+                f"dose {quoted(dose)} is {format_volume_nl(volume_nl)} at the pump's "
+                f"concentration, above the highest allowed, {format_volume_nl(highest_nl)}",
+                remedy="give a smaller dose, or check its unit",
+            )
+        return pump.prepare_bolus(volume_nl, over_us)
+
+    def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
+        therapy = pump.prescription()
+        concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
+        return prepared.echo, therapy
+
+    def show(pump: Programmer, _: Prepared, found: tuple[Values, Therapy | None]) -> None:
+        screens.title(shown, f"Bolus from {_whose(pump)}")
+        echo, therapy = found
+        screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
+        screens.note(shown, "  The pump checked it and can give it.")
+
+    order = Order(prepare, basis, show, "Give it?")
+    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    if as_json:
+        mass_ng = None
+        if concentrations:
+            mass_ng = number(mass_of_volume_ng(done.echo["volume_nl"], *concentrations))
+        emit({**ordering.done_data(prepared, done, now), "mass_ng": mass_ng})
+    else:
+        screens.outcome(shown, f"Started (record {done.event}).", now)
+
+
+def _bolus_rows(
+    dose: str, over_us: int, echo: Values, therapy: Therapy | None, seen: Interrogation
+) -> list[tuple[str, screens.Value]]:
+    volume_nl, rate = echo["volume_nl"], echo["rate_nl_day"]
+    given = format_volume_nl(volume_nl)
+    if therapy is not None:
+        mass_ng = mass_of_volume_ng(volume_nl, therapy.concentration_ng_ml)
+        given += f" = {format_mass(mass_ng, digits=6)} of {therapy.drug}"
+    during = format_rate(rate, digits=6)
+    basal = seen.basal_rate_nl_day
+    if basal:
+        during += f", {_times(Fraction(rate, basal))} the basal {format_rate(basal)}"
+    after_pl = seen.account.residual_pl - volume_nl * 1000
+    return [
+        ("Asked for", f"{dose} over {format_duration(over_us)}"),
+        ("Volume", given),
+        ("Time", format_duration(echo["duration_us"], digits=3)),
+        ("Rate", during),
+        ("Residual after it", f"{screens.volume(after_pl)} expected"),
+    ]
+
+
+def _times(factor: Fraction) -> str:
+    return f"{units.exact_decimal(factor, digits=2)} times"
+
+
+def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
+    shown = screens.console()
+
+    def show(pump: Programmer, _: Prepared, __: None) -> None:
+        screens.title(shown, f"End the bolus of {_whose(pump)}")
+        screens.rows(shown, [("Bolus", screens.bolus_progress(interrogate(pump)))])
+
+    order: Order[None] = Order(
+        lambda pump: pump.prepare(messages.CANCEL_BOLUS, {}),
+        lambda _pump, _prepared: None,
+        show,
+        "End it?",
+    )
+    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    if as_json:
+        emit(ordering.done_data(prepared, done, now))
+    else:
+        left = screens.microlitres(done.echo["left_pl"])
+        text = f"Ended (record {done.event}): {left} of it will not be given."
+        screens.outcome(shown, text, now)
+
+
+def _watch_bolus(port: str | None) -> None:
+    """Show how a bolus goes until it is done; the pump is free in between."""
+    with progress("bolus") as tell:
+        while True:
+            with finding.open_pump(port) as pump:
+                status = pump.status()
+            if not status.bolus_pl:
+                return
+            tell(status.bolus_pl - status.bolus_left_pl, status.bolus_pl)
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _stop_or_resume(
+    message: messages.Message,
+    basis: Callable[[Programmer, Prepared], Any],
+    show: Callable[[Programmer, Prepared, Any], None],
+    question: str,
+    port: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    order = Order(lambda pump: pump.prepare(message, {}), basis, show, question)
+    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    if as_json:
+        emit(ordering.done_data(prepared, done, now))
+    else:
+        screens.outcome(screens.console(), f"Done (record {done.event}).", now)
+
+
+def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
+    """Stop delivery until resumed.
+
+    Also across a restart of the pump. A running bolus ends.
+    """
+    shown = screens.console()
+
+    def show(pump: Programmer, _: Prepared, __: Any) -> None:
+        seen = interrogate(pump)
+        screens.title(shown, f"Stop {_whose(pump)}")
+        now = f"{seen.status.mode_name}, {format_rate(seen.status.rate_nl_day)}"
+        screens.rows(shown, [("Now", now), ("Then", "stopped, no drug, until cisterna resume")])
+
+    _stop_or_resume(
+        messages.STOP, lambda _pump, _prepared: None, show, "Stop it?", port, yes, as_json
+    )
+
+
+def resume(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
+    """Leave stopped and run the prescription again."""
+    shown = screens.console()
+
+    def show(pump: Programmer, prepared: Prepared, _: Any) -> None:
+        screens.title(shown, f"Resume {_whose(pump)}")
+        mode = screens.mode_words(prepared.echo["mode"])
+        therapy = pump.prescription()
+        rate = format_rate(prepared.echo["rate_nl_day"])
+        if therapy is not None and prepared.echo["rate_nl_day"]:
+            rate += f" = {screens.dose_rate(therapy.day_total.mass_ng)} of {therapy.drug}"
+        screens.rows(shown, [("Then", f"{mode}, {rate}")])
+
+    _stop_or_resume(
+        messages.RESUME,
+        lambda pump, prepared: (prepared.echo, pump.prescription()),
+        show,
+        "Resume it?",
+        port,
+        yes,
+        as_json,
+    )
+
+
+def refill(
+    measured: Annotated[
+        str,
+        typer.Option(metavar="VOLUME", help="Residual volume that was aspirated and measured."),
+    ],
+    fill: Annotated[str, typer.Option(metavar="VOLUME", help="Volume put in.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why: scheduled, early, first fill ...")
+    ] = "scheduled",
+    yes: Yes = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Record a refill and start a new account.
+
+    The pump compares the measured residual volume with the expected one.
+    """
+    limits = {name: _limits(messages.RECORD_REFILL, f"{name}_nl") for name in ("measured", "fill")}
+    measured_nl = units.parse_volume(measured, *limits["measured"], name="--measured")
+    fill_nl = units.parse_volume(fill, *limits["fill"], name="--fill")
+    shown = screens.console()
+    first: list[bool] = []
+
+    def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int]:
+        refills = pump.account().refills
+        first[:] = [refills == 0]
+        return prepared.echo["flagged"], refills  # the account itself goes on while the user reads
+
+    def show(pump: Programmer, prepared: Prepared, _: tuple[int, int]) -> None:
+        screens.title(shown, f"Refill of {_whose(pump)}")
+        screens.refill_screen(shown, prepared.echo, prepared.request, first[0])
+
+    order = Order(
+        lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason),
+        basis,
+        show,
+        "Record it?",
+    )
+    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    if as_json:
+        emit({**ordering.done_data(prepared, done, now), "first": first[0]})
+    else:
+        text = (
+            f"Recorded (record {done.event}): the account starts at {format_volume_nl(fill_nl)}."
+        )
+        screens.outcome(shown, text, now)
+
+
+def clock(
+    set_it: Annotated[
+        bool, typer.Option("--set", help="Set the pump's wall time to this computer's.")
+    ] = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Show or set the pump's wall time.
+
+    Delivery does not use it; the log and the forecast do.
+    """
+    with finding.open_pump(port) as pump:
+        done: Done | None = None
+        if set_it:
+            prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": round(time.time())})
+            done = ordering.confirm(pump, prepared)
+        status = pump.status()
+        computer_s = round(time.time())
+    if as_json:
+        emit(
+            {
+                "pump_s": status.wall_s or None,
+                "computer_s": computer_s,
+                "uptime_us": status.uptime_us,
+                "set": done is not None,
+                "before_s": (done.echo["wall_s"] or None) if done else None,
+                "event": done.event if done else None,
+            }
+        )
+        return
+    shown = screens.console()
+    lines: list[tuple[str, screens.Value]] = [
+        ("Pump", screens.clock_words(status.wall_s, computer_s)),
+        ("This computer", screens.wall(computer_s, True)),
+    ]
+    if done is not None:
+        lines.insert(0, ("Before", screens.wall(done.echo["wall_s"], True)))
+    screens.rows(shown, lines)
+    if done is not None:
+        screens.good(shown, f"Set (record {done.event}).")

@@ -1,0 +1,406 @@
+"""``make demo``: one story on a virtual pump, with the real firmware behind a real serial port.
+
+What the pump says is shown beside what the plant knows; the table at the end balances to the step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cisterna import amounts
+from cisterna.bench import DAY_US
+from cisterna.bench_virtual import VirtualBench
+from cisterna.errors import CisternaError
+from cisterna.prescription import NOTICE, Therapy, load, shipped
+from cisterna.programme import ExactProgramme
+from cisterna.programmer import Programmer
+from cisterna.report import (
+    BalanceRow,
+    EventRow,
+    RefillSummary,
+    ReportData,
+    ReportPaths,
+    balance_rows,
+    write_report,
+)
+from cisterna.run_samples import DeliverySample, Forecast, Marker
+from pump_wire.messages import SINGLE_BOLUS
+
+PRESCRIPTION = "baclofen"
+DAYS = 30
+BOLUS = "10 ug"
+BOLUS_OVER = "10 min"
+DAYS_AFTER = 10
+START_WALL_S = 1_767_600_000  # 2026-01-05 08:00 UTC, a Monday: the story's own clock
+# Between two looks: no multiple of the time between two steps, so that looks fall anywhere in it.
+LOOK_US = 21_577_300_000
+BOLUS_LOOK_US = 23_300_000
+SYRINGE_NL = 100_000  # a refill syringe is read to 0.1 mL
+
+
+class DoesNotBalance(CisternaError):
+    """The account differs from the plant."""
+
+
+@dataclass
+class _Run:
+    """A bench, its programmer, and what was seen on the way."""
+
+    bench: VirtualBench
+    pump: Programmer
+    programme: ExactProgramme = field(default_factory=ExactProgramme)
+    samples: list[DeliverySample] = field(default_factory=list[DeliverySample])
+    markers: list[Marker] = field(default_factory=list[Marker])
+    start_us: int = 0
+
+    def now_us(self) -> int:
+        """Time since delivery began."""
+        return self.bench.truth()["time_us"] - self.start_us
+
+    def sample(self) -> None:
+        """Look at programme, plant and account at this instant."""
+        truth = self.bench.truth()
+        account = self.pump.account()
+        self.samples.append(
+            DeliverySample(
+                time_us=truth["time_us"] - self.start_us,
+                programmed_pl=int(self.programme.volume_pl(truth["time_us"])),
+                delivered_pl=truth["delivered_pl"],
+                account_pl=account.lifetime_pl,
+                residual_pl=truth["residual_pl"],
+                expected_residual_pl=account.residual_pl,
+            )
+        )
+
+    def pass_time(self, us: int, every_us: int, tick: Callable[[int], None] | None = None) -> None:
+        """Let ``us`` pass, looking every ``every_us``; ``tick`` is told the microseconds
+        passed."""
+        left_us = us
+        while left_us:
+            span_us = min(every_us, left_us)
+            self.bench.advance(us=span_us)
+            left_us -= span_us
+            self.sample()
+            if tick is not None:
+                tick(span_us)
+
+
+def run(out_dir: Path, *, seed: int = 1, console: Console | None = None) -> ReportPaths:
+    """Tell the story on ``console`` and write report and pictures into ``out_dir``.
+
+    Raises DoesNotBalance if account and plant differ, or any CisternaError on the way.
+    """
+    say = console or Console()
+    began = time.monotonic()
+    say.print(f"[bold]Cisterna[/bold]  {NOTICE}\n")
+    path = shipped()[PRESCRIPTION]
+    loaded = load(path)
+    therapy = loaded.therapy
+
+    _step(say, 1, "A virtual pump boots: the firmware in the MicroPython VM, behind a serial port")
+    with VirtualBench(seed=seed, trace=False) as bench:
+        say.print(f"   its port is {bench.port}")
+        with bench.programmer() as pump:
+            tale = _Run(bench, pump)
+            _found(say, pump)
+            _programme(say, tale, path, therapy)
+            _thirty_days(say, tale)
+            _bolus(say, tale, therapy)
+            refill = _refill(say, tale, therapy)
+            _ten_more_days(say, tale)
+            data = _report_data(tale, therapy, refill)
+            _log(say, data)
+            _balance(say, data)
+    paths = write_report(data, out_dir)
+    _step(say, 9, f"Report and pictures, {time.monotonic() - began:.0f} s after the start")
+    for name in (paths.html, *paths.pngs):
+        say.print(f"   {name}", soft_wrap=True)
+    if not all(row.balances for row in data.balance):
+        raise DoesNotBalance("the account differs from the plant: see the table above")
+    return paths
+
+
+def _step(say: Console, number: int, text: str) -> None:
+    say.print(f"\n[bold]{number}. {text}[/bold]")
+
+
+def _rows(say: Console, rows: list[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=24)
+    table.add_column()
+    for row in rows:
+        table.add_row(f"   {row[0]}", row[1])
+    say.print(table)
+
+
+def _found(say: Console, pump: Programmer) -> None:
+    _step(say, 2, "It is found and interrogated")
+    who = pump.identity
+    status = pump.status()
+    _rows(
+        say,
+        [
+            ("board", f"{who.board}, serial {who.serial.hex()}"),
+            ("firmware", f"{who.firmware} on MicroPython {who.vm}"),
+            ("wire", f"version {who.wire_version}, message table {who.table_hash:08x}"),
+            ("link", "sealed" if who.sealed else "open (not sealed)"),
+            ("mode", f"{status.mode_name}: {status.stopped_because}"),
+            ("one motor step", amounts.format_volume_pl(status.step_pl)),
+        ],
+    )
+
+
+def _therapy_rows(therapy: Therapy) -> list[tuple[str, str]]:
+    total = therapy.day_total
+    return [
+        ("drug", therapy.drug),
+        ("concentration", amounts.format_concentration(therapy.concentration_ng_ml)),
+        ("mode", therapy.mode_name),
+        ("basal rate", amounts.format_rate(therapy.basal_rate_nl_day)),
+        ("dose rate", amounts.format_dose_rate(total.mass_ng, digits=3)),
+        (
+            "24-h total",
+            f"{amounts.format_mass(total.mass_ng, digits=3)} in "
+            f"{amounts.format_volume_nl(total.volume_nl, digits=4)}",
+        ),
+        ("reservoir", amounts.format_volume_nl(therapy.capacity_nl)),
+        ("low mark", amounts.format_volume_nl(therapy.low_mark_nl)),
+    ]
+
+
+def _programme(say: Console, tale: _Run, path: Path, therapy: Therapy) -> None:
+    _step(
+        say, 3, f"The prescription {path.name}: shown, checked by the pump, committed, read back"
+    )
+    _rows(say, _therapy_rows(therapy))
+    pump = tale.pump
+    pump.set_clock(START_WALL_S)
+    prepared = pump.prepare_program(therapy)
+    say.print(f"   the pump agrees, token {prepared.token.hex()}, nothing changed yet")
+    done = pump.confirm(prepared)
+    pump.verify(therapy)
+    say.print(f"   committed (event {done.event}) and read back: identical")
+    tale.bench.refill_reservoir(therapy.capacity_nl)
+    pump.refill(0, therapy.capacity_nl, "first fill")
+    fill = amounts.format_volume_nl(therapy.capacity_nl)
+    say.print(f"   first fill recorded, {fill}: delivery begins")
+    tale.start_us = tale.bench.truth()["time_us"]
+    tale.programme.run(tale.start_us, therapy.basal_rate_nl_day)
+    tale.sample()
+
+
+def _thirty_days(say: Console, tale: _Run) -> None:
+    _step(say, 4, f"{DAYS} days pass")
+    columns = (
+        TextColumn("   simulated days"),
+        BarColumn(bar_width=40),
+        TextColumn("{task.completed:.0f} of {task.total}"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=say, transient=True) as progress:
+        task = progress.add_task("", total=DAYS)
+        tale.pass_time(
+            DAYS * DAY_US, LOOK_US, lambda passed_us: progress.advance(task, passed_us / DAY_US)
+        )
+    seconds = time.monotonic() - start
+    truth = tale.bench.truth()
+    said = tale.pump.account()
+    factor = DAYS * 86_400 / seconds
+    _rows(
+        say,
+        [
+            ("took", f"{seconds:.1f} s, {factor:,.0f} times real time"),
+            ("the plant delivered", _volume(truth["delivered_pl"], truth["step_pl"])),
+            ("the pump accounts for", _volume(said.lifetime_pl, truth["step_pl"])),
+        ],
+    )
+
+
+def _bolus(say: Console, tale: _Run, therapy: Therapy) -> None:
+    _step(say, 5, f"A single bolus: {BOLUS} over {BOLUS_OVER}")
+    prepared = tale.pump.prepare_bolus(BOLUS, BOLUS_OVER)
+    echo = prepared.echo
+    _rows(
+        say,
+        [
+            (
+                "understood",
+                f"{BOLUS} at {amounts.format_concentration(therapy.concentration_ng_ml)} is "
+                f"{amounts.format_volume_nl(echo['volume_nl'])}",
+            ),
+            ("rate meanwhile", amounts.format_rate(echo["rate_nl_day"], digits=3)),
+        ],
+    )
+    before = tale.bench.truth()
+    tale.pump.confirm(prepared)
+    tale.programme.run(before["time_us"], echo["rate_nl_day"])
+    tale.programme.run(before["time_us"] + echo["duration_us"], therapy.basal_rate_nl_day)
+    tale.markers.append(Marker(tale.now_us(), f"{BOLUS} bolus"))
+    half_us = echo["duration_us"] // 2
+    tale.pass_time(half_us, BOLUS_LOOK_US)
+    if tale.pump.status().mode != SINGLE_BOLUS:
+        raise CisternaError("the bolus is not running after half its time")
+    tale.pass_time(echo["duration_us"] - half_us, BOLUS_LOOK_US)
+    after = tale.bench.truth()
+    moved = after["delivered_pl"] - before["delivered_pl"]
+    status = tale.pump.status()
+    _rows(
+        say,
+        [
+            ("the plant delivered", _volume(moved, after["step_pl"])),
+            ("the pump is back in", status.mode_name),
+        ],
+    )
+
+
+def _refill(say: Console, tale: _Run, therapy: Therapy) -> RefillSummary:
+    _step(say, 6, "A refill: what is left is aspirated and measured, and the pump is told")
+    aspirated_nl = tale.bench.refill_reservoir(therapy.capacity_nl)
+    measured_nl = round(aspirated_nl / SYRINGE_NL) * SYRINGE_NL
+    now_us = tale.now_us()
+    done = tale.pump.refill(measured_nl, therapy.capacity_nl, "scheduled")
+    echo = done.echo
+    tale.markers.append(Marker(now_us, "refill"))
+    tale.sample()
+    summary = RefillSummary(
+        expected_pl=echo["expected_pl"],
+        measured_pl=measured_nl * 1000,
+        discrepancy_pl=echo["discrepancy_pl"],
+        ratio_ppm=echo["ratio_ppm"],
+        flagged=bool(echo["flagged"]),
+        programmed_pl=echo["programmed_pl"],
+        true_pl=echo["true_pl"],
+        fill_pl=therapy.capacity_nl * 1000,
+        reason="scheduled",
+        time_us=now_us,
+    )
+    _rows(
+        say,
+        [
+            ("expected residual", amounts.format_volume_pl(summary.expected_pl)),
+            (
+                "measured residual",
+                f"{amounts.format_volume_pl(summary.measured_pl)} (read to 0.1 mL)",
+            ),
+            (
+                "discrepancy",
+                f"{amounts.format_volume_pl(summary.discrepancy_pl)}, delivered / programmed "
+                f"{summary.ratio_ppm / 1e6:.4f}: "
+                + ("act on it" if summary.flagged else "within its limits"),
+            ),
+            ("new fill", amounts.format_volume_nl(therapy.capacity_nl)),
+        ],
+    )
+    return summary
+
+
+def _ten_more_days(say: Console, tale: _Run) -> None:
+    _step(say, 7, f"{DAYS_AFTER} more days on the new filling")
+    tale.pass_time(DAYS_AFTER * DAY_US, LOOK_US)
+    forecast = _forecast(tale)
+    low_us = forecast.low_us
+    if low_us is not None:
+        days = (low_us - forecast.now_us) / DAY_US
+        say.print(f"   at this rate the low mark is reached in {days:.1f} days")
+
+
+def _forecast(tale: _Run) -> Forecast:
+    status = tale.pump.status()
+    account = tale.pump.account()
+    left_pl = account.fill_pl - status.programmed_pl
+    return Forecast(tale.now_us(), left_pl, account.low_mark_pl, status.rate_nl_day)
+
+
+def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportData:
+    who = tale.pump.identity
+    account = tale.pump.account()
+    truth = tale.bench.truth()
+    at_refill_pl = account.lifetime_pl - account.delivered_pl
+    step_pl = truth["step_pl"]
+    lifetime = BalanceRow(
+        "Delivered in its lifetime",
+        account.lifetime_pl // step_pl,
+        account.lifetime_pl,
+        truth["steps"],
+        truth["delivered_pl"],
+    )
+    return ReportData(
+        title="Forty days of a virtual pump",
+        step_pl=step_pl,
+        low_mark_pl=account.low_mark_pl,
+        capacity_pl=account.capacity_pl,
+        identity={
+            "Bench": tale.bench.name,
+            "Board": who.board,
+            "Serial": who.serial.hex(),
+            "Firmware": who.firmware,
+            "MicroPython": who.vm,
+            "Wire version": f"{who.wire_version}, message table {who.table_hash:08x}",
+        },
+        therapy=[(name.capitalize(), value) for name, value in _therapy_rows(therapy)],
+        samples=tale.samples,
+        markers=tale.markers,
+        forecast=_forecast(tale),
+        refill=refill,
+        events=[
+            EventRow(event.sequence, event.uptime_us, event.wall_s, event.text)
+            for event in tale.pump.events()
+        ],
+        balance=[
+            *balance_rows(
+                step_pl=step_pl,
+                fill_pl=account.fill_pl,
+                delivered_pl=account.delivered_pl,
+                residual_pl=account.residual_pl,
+                true_delivered_pl=truth["delivered_pl"] - at_refill_pl,
+                true_residual_pl=truth["residual_pl"],
+            ),
+            lifetime,
+        ],
+        start_wall_s=START_WALL_S,
+    )
+
+
+def _log(say: Console, data: ReportData) -> None:
+    _step(say, 8, "The event log, and the account against the plant")
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("   event", justify="right")
+    table.add_column("time")
+    table.add_column("what")
+    for event in data.events:
+        seconds = event.wall_s or START_WALL_S
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+        table.add_row(str(event.sequence), when if event.wall_s else "clock not set", event.text)
+    say.print(table)
+    say.print()
+
+
+def _balance(say: Console, data: ReportData) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title="Balance", title_justify="left", padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    for name in ("account", "by the plant", "difference", "volume"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in data.balance:
+        steps = (row.steps, row.truth_steps)
+        known = [step for step in steps if step is not None]
+        table.add_row(
+            row.name,
+            *("" if step is None else f"{step:,}" for step in steps),
+            f"{known[0] - known[1]:,}" if len(known) == 2 else "",
+            amounts.format_volume_pl(row.volume_pl),
+        )
+    table.caption = "in motor steps"
+    say.print(table)
+
+
+def _volume(volume_pl: int, step_pl: int) -> str:
+    return f"{amounts.format_volume_pl(volume_pl)}, {volume_pl // step_pl:,} steps"

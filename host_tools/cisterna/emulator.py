@@ -1,0 +1,380 @@
+"""A Raspberry Pi Pico on the PC: the unmodified MicroPython image in rp2040py.
+
+Simulated time moves only in ``run`` and while a reader of the serial link waits; it stands still
+while the host thinks. Everything happens in the caller's thread, one caller at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple, cast
+
+import littlefs
+from rp2040py.boards import BOARDS, resolve_firmware
+from rp2040py.device.bootrom import BOOTROM_B1
+from rp2040py.device.load_flash import load_uf2  # pyright: ignore[reportUnknownVariableType]
+from rp2040py.execute_batch import execute_batch
+from rp2040py.gpio_pin import GPIOPinState
+from rp2040py.peripherals.vreg_and_chip_reset import HAD_POR
+from rp2040py.rp2040 import RP2040
+from rp2040py.simulator import Simulator
+from rp2040py.usb.cdc import USBCDC
+from rp2040py.utils.logging import ConsoleLogger, LogLevel
+
+from cisterna.emulator_fixes import FlashTimes, NakingHost, PioPacer
+from cisterna.errors import CisternaError
+
+IMAGE_VARIABLE = "CISTERNA_PICO_UF2"
+IMAGE_FILE = Path("~/.cache/cisterna/RPI_PICO.uf2")
+IMAGE_VERSION = "1.28.0"
+
+# The Pico's flash and where the stock RPI_PICO image keeps its file system: 1,408 KiB at the end
+# of 2 MiB (MicroPython, ports/rp2/boards/RPI_PICO), mounted by its _boot.py with 256-octet
+# programs.
+FLASH_SIZE = 2 * 1024 * 1024
+FILES_AT = 0xA0000
+FILES_BLOCK = 4096
+FILES_BLOCKS = 352
+FILES_PROGRAM = 256
+
+_PINS = 30
+_NEVER_NS = float("inf")
+
+
+class NoPicoImage(CisternaError):
+    """No MicroPython image for the emulated Pico."""
+
+
+class EmulatorFailed(CisternaError):
+    """The emulated Pico did not do what a Pico does."""
+
+
+class PinEdge(NamedTuple):
+    """A line changed: when (simulated nanoseconds since the emulator was made), which, to what."""
+
+    t_ns: int
+    line: str
+    level: int
+
+
+def find_pico_image() -> Path:
+    """The RPI_PICO image (UF2): the one named by CISTERNA_PICO_UF2, else the one in
+    ``~/.cache/cisterna``, else the official one, downloaded once.
+
+    Raises NoPicoImage naming all three.
+    """
+    named = os.environ.get(IMAGE_VARIABLE)
+    if named:
+        if Path(named).is_file():
+            return Path(named)
+        raise NoPicoImage(
+            f"{IMAGE_VARIABLE} names {named}, which is no file",
+            remedy="name a MicroPython RPI_PICO .uf2 in it, or unset it",
+        )
+    cached = IMAGE_FILE.expanduser()
+    if cached.is_file():
+        return cached
+    try:
+        found = resolve_firmware(BOARDS["pico"], "micropython", IMAGE_VERSION).image
+        problem = "it is not to be had"
+    except (OSError, ValueError) as error:
+        found, problem = None, str(error)
+    if found is not None and Path(found).is_file():
+        return Path(found)
+    raise NoPicoImage(
+        f"no MicroPython image for the emulated Pico: {IMAGE_VARIABLE} is not set, {IMAGE_FILE}"
+        f" does not exist, and RPI_PICO {IMAGE_VERSION} cannot be downloaded ({problem})",
+        remedy=f"download RPI_PICO {IMAGE_VERSION} (.uf2) from micropython.org to {IMAGE_FILE}",
+    )
+
+
+def _littlefs(mount: bool) -> littlefs.LittleFS:
+    return littlefs.LittleFS(
+        block_size=FILES_BLOCK,
+        block_count=FILES_BLOCKS,
+        read_size=32,
+        prog_size=FILES_PROGRAM,
+        cache_size=4 * FILES_PROGRAM,
+        lookahead_size=32,
+        mount=mount,
+    )
+
+
+def file_system_image(files: Mapping[str, bytes]) -> bytes:
+    """The file system of a stock RPI_PICO image with ``files`` in it (absolute paths)."""
+    fs = _littlefs(mount=False)
+    fs.format()
+    fs.mount()
+    for path, data in files.items():
+        folder = PurePosixPath(path).parent
+        if str(folder) != "/":
+            fs.makedirs(str(folder), exist_ok=True)
+        with cast("IO[bytes]", fs.open(path, "wb")) as file:
+            file.write(data)
+    fs.unmount()
+    return bytes(fs.context.buffer)
+
+
+def files_of(image: bytes) -> dict[str, bytes]:
+    """What a file system image holds: absolute path -> content. Raises LittleFSError."""
+    fs = _littlefs(mount=False)
+    fs.context.buffer = bytearray(image)
+    fs.mount()
+    found: dict[str, bytes] = {}
+    for folder, _, names in fs.walk("/"):
+        for name in names:
+            path = str(PurePosixPath(folder) / name)
+            with cast("IO[bytes]", fs.open(path, "rb")) as file:
+                found[path] = file.read()
+    return found
+
+
+class EmulatedPico:
+    """One Pico. Its power is off until ``power_on``.
+
+    ``image``: the MicroPython image, found by ``find_pico_image`` when None. ``files``: what its
+    file system holds (absolute path -> content); None leaves the flash blank behind the image, and
+    MicroPython makes a file system at its first start. ``flash``: whole content of the flash, as
+    ``flash_image`` gives it, in place of both. ``seed``: what is random in it (content of RAM at
+    power on, torn flash operations) repeats with the same seed.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        image: Path | None = None,
+        flash: bytes | None = None,
+        seed: int = 0,
+        unique_id: bytes = bytes.fromhex("e660c15c00000001"),
+    ) -> None:
+        self.lock = threading.RLock()  # held by every method; hold it to keep several together
+        self._rng = random.Random(seed)
+        self._mcu: Any = RP2040()
+        self._simulator = Simulator(rp2040=self._mcu)
+        self._clock: Any = self._mcu.clock
+        self._mcu.load_bootrom(BOOTROM_B1)
+        self._mcu.logger = ConsoleLogger(LogLevel.ERROR)
+        self._cdc: Any = USBCDC(self._mcu.usb_ctrl)
+        self._host = NakingHost(self._cdc)
+        self._pacer = PioPacer(self._mcu)
+        self.flash = FlashTimes(self._mcu, self._pacer, lambda: self._simulator.stopped, unique_id)
+        if flash is not None:
+            if len(flash) != FLASH_SIZE:
+                raise ValueError(f"flash of {len(flash)} octets, a Pico has {FLASH_SIZE}")
+            self._mcu.flash[:FLASH_SIZE] = flash
+        else:
+            load_uf2(image or find_pico_image(), self._mcu)
+            if files is not None:
+                content = file_system_image(files)
+                self._mcu.flash[FILES_AT : FILES_AT + len(content)] = content
+        self._received = bytearray()
+        self._wake_on_octets = False
+        self.connected = False
+        self._cdc.on_serial_data = self._on_octets
+        self._cdc.on_device_connected = self._on_connected
+        self._mcu.watchdog.on_watchdog_trigger = self._watchdog_reset
+        self._stop_alarm = self._clock.create_alarm(self._stop)
+        self._lines: list[_Line] = []
+        self.edges: list[PinEdge] = []
+        self.on_edge: Callable[[PinEdge], None] | None = None
+        self.resets = 0  # by the watchdog, which is also how machine.reset() works
+        self.powered = False
+        self._mcu.set_run_pin(low=True)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        """Simulated nanoseconds since this object was made; they go on while the power is off."""
+        return int(self._clock.nanos)
+
+    @property
+    def awake_ns(self) -> int:
+        """How much of it the processor spent executing instructions."""
+        return int(self._mcu.core.cycles * 8)
+
+    def run(self, us: float) -> None:
+        """Let ``us`` of simulated time pass."""
+        with self.lock:
+            self._run_to(self._clock.nanos + us * 1000)
+
+    def run_until(self, condition: Callable[[], bool], timeout_us: float) -> bool:
+        """Run until ``condition()``, looked at every simulated millisecond and whenever octets
+        arrive; False if it did not come true in ``timeout_us``."""
+        with self.lock:
+            end_ns = self._clock.nanos + timeout_us * 1000
+            while not condition():
+                if self._clock.nanos >= end_ns:
+                    return False
+                self._run_to(min(self._clock.nanos + 1e6, end_ns), wake_on_octets=True)
+        return True
+
+    def _run_to(self, end_ns: float, wake_on_octets: bool = False) -> None:
+        """Run to ``end_ns``, or until octets arrive."""
+        if not self.powered:
+            self._clock.tick(max(end_ns - self._clock.nanos, 0.0))
+            return
+        simulator = self._simulator
+        self._pacer.attend()
+        self._wake_on_octets = wake_on_octets
+        self._stop_alarm.schedule(max(end_ns - self._clock.nanos, 0.0))
+        simulator.stopped = False
+        try:
+            while not simulator.stopped:
+                execute_batch(simulator, 1)
+        finally:
+            simulator.stopped = True
+            self._stop_alarm.cancel()
+
+    def _stop(self) -> None:
+        self._simulator.stopped = True
+
+    # -- power ----------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        """Power comes: RAM holds anything, flash what it held."""
+        with self.lock:
+            if self.powered:
+                return
+            self.powered = True
+            self._mcu.sram[:] = self._rng.randbytes(len(self._mcu.sram))
+            self._mcu.watchdog.reset()
+            self._mcu.vreg_and_chip_reset.record_reset_cause(HAD_POR)
+            self._mcu.set_run_pin(low=False)
+
+    def cut_power(self) -> None:
+        """Power goes, in the middle of whatever happens: pins are released, RAM is lost, a flash
+        operation that is not over leaves its place half done."""
+        with self.lock:
+            if not self.powered:
+                return
+            self.powered = False
+            self.flash.cut_power(self._rng)
+            self._mcu.set_run_pin(low=True)
+            self._lost_usb()
+
+    def _watchdog_reset(self) -> None:
+        self.resets += 1
+        self._mcu.enter_reset(from_watchdog=True)
+        self._mcu.leave_reset()
+        self._lost_usb()
+
+    def _lost_usb(self) -> None:
+        self.connected = False
+        for line in self._lines:
+            line.look()
+
+    def wait_connected(self, timeout_us: float = 2_000_000) -> None:
+        """Run until the board is on USB. Raises EmulatorFailed after ``timeout_us``."""
+        if not self.run_until(lambda: self.connected, timeout_us):
+            raise EmulatorFailed(
+                f"the emulated Pico did not appear on USB within {timeout_us / 1e6:g} s",
+                remedy="is the image a MicroPython RPI_PICO one?",
+            )
+
+    # -- flash ----------------------------------------------------------------------------------
+
+    def flash_image(self) -> bytes:
+        """Whole content of the flash."""
+        with self.lock:
+            return bytes(self._mcu.flash[:FLASH_SIZE])
+
+    def files(self) -> dict[str, bytes]:
+        """What the board's file system holds now, as a fresh mount would see it."""
+        return files_of(self.flash_image()[FILES_AT:])
+
+    # -- pins -----------------------------------------------------------------------------------
+
+    def watch(self, name: str, pin: int, undriven: int) -> None:
+        """Record the edges of ``pin`` (GPIO number) as line ``name``. ``undriven``: the level that
+        the board's resistor gives it while nothing drives it."""
+        if not 0 <= pin < _PINS:
+            raise ValueError(f"GPIO {pin}: a Pico has 0 to {_PINS - 1}")
+        self._lines.append(_Line(self._mcu.gpio[pin], name, undriven, self._record))
+
+    def level(self, name: str) -> int:
+        """Level of a watched line now."""
+        return next(line.level for line in self._lines if line.name == name)
+
+    def drive(self, pin: int, level: int | None) -> None:
+        """Drive ``pin`` from outside; None lets go of it."""
+        with self.lock:
+            if level is None:
+                self._mcu.gpio[pin].release_input()
+            else:
+                self._mcu.gpio[pin].set_input_value(bool(level))
+            self._pacer.attend()
+
+    def _record(self, name: str, level: int) -> None:
+        edge = PinEdge(int(self._clock.nanos), name, level)
+        self.edges.append(edge)
+        if self.on_edge is not None:
+            self.on_edge(edge)
+
+    # -- serial link ----------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Give octets to the USB serial port; the board takes them as time runs. They are lost
+        while the board is not on USB."""
+        with self.lock:
+            if self.connected:
+                self._host.write(data)
+
+    def receive(self, timeout_us: float = 0) -> bytes:
+        """What the board has sent; runs up to ``timeout_us`` for the first octet."""
+        with self.lock:
+            if not self._received and timeout_us > 0:
+                end_ns = self._clock.nanos + timeout_us * 1000
+                while not self._received and self._clock.nanos < end_ns:
+                    self._run_to(end_ns, wake_on_octets=True)
+            data = bytes(self._received)
+            self._received.clear()
+            return data
+
+    def set_terminal(self, present: bool) -> None:
+        """A program on the host has the port open, or has closed it (DTR)."""
+        with self.lock:
+            if self.connected:
+                self._cdc.set_control_lines(dtr=present, rts=present)
+
+    def _on_octets(self, data: bytes | bytearray) -> None:
+        self._received += data
+        if data and self._wake_on_octets:
+            self._simulator.stopped = True
+
+    def _on_connected(self) -> None:
+        self.connected = True
+
+
+class _Line:
+    """A pin whose edges are recorded."""
+
+    def __init__(
+        self, gpio: Any, name: str, undriven: int, record: Callable[[str, int], None]
+    ) -> None:
+        self.name = name
+        self._gpio = gpio
+        self._undriven = undriven
+        self._record = record
+        self.level = self._level_of(gpio.value)
+        gpio.add_listener(self._on_change)
+
+    def _level_of(self, state: GPIOPinState) -> int:
+        if state == GPIOPinState.HIGH:
+            return 1
+        return 0 if state == GPIOPinState.LOW else self._undriven
+
+    def _on_change(self, state: GPIOPinState, _: GPIOPinState) -> None:
+        level = self._level_of(state)
+        if level != self.level:
+            self.level = level
+            self._record(self.name, level)
+
+    def look(self) -> None:
+        """The chip was reset, which changes pins without telling listeners."""
+        self._on_change(self._gpio.value, self._gpio.value)

@@ -1,0 +1,334 @@
+"""What rp2040py 0.3.6 does not do as the silicon does, put right from outside.
+
+Each class is one defect: its symptom, the smallest program that shows it, and when the class may
+be deleted. ``host_tools/tests/test_emulator.py`` runs each reproduction with and without its
+class. The emulator's objects are compiled and their internals untyped, hence ``Any``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+CYCLE_NS = 8.0  # clk_sys of 125 MHz: what the emulator assumes and MicroPython 1.28 sets
+_FP = 256  # the emulator counts PIO time in 1/256 cycles
+
+
+class NakingHost:
+    """The host side of the USB serial port: octets to the board, and NAK while there are none.
+
+    Symptom: the emulated host answers every armed OUT endpoint within 10 us, with an empty packet
+    when it has nothing to send. The firmware takes the packet, arms the endpoint again, and spends
+    all of its time in the USB interrupt: one idle second costs 28 s.
+
+    Reproduction, with any RPI_PICO image::
+
+        device = MicroPythonDevice(board=pico)
+        await device.astart()
+        await device.aexec("import time; time.sleep(1)")  # half a minute instead of 0.2 s
+
+    ``USBCDC._on_endpoint_read`` calls ``endpoint_read_done`` with an empty buffer. A real host
+    sends no packet then, which the device sees as nothing at all.
+
+    Delete when an idle second costs well under a second without it.
+    """
+
+    def __init__(self, cdc: Any) -> None:
+        self._cdc = cdc
+        self._usb = cdc.usb
+        self._waiting: deque[bytes] = deque()
+        self._armed: deque[int] = deque()  # sizes of OUT transfers that wait for octets
+        self._answer_other: Callable[[int, int], None] = cdc.usb.on_endpoint_read
+        self._reset_host: Callable[[], None] = cdc.usb.on_reset
+        cdc.usb.on_endpoint_read = self._on_read
+        cdc.usb.on_reset = self._on_reset
+
+    @property
+    def queued(self) -> int:
+        """Octets that the board has not taken yet."""
+        return sum(map(len, self._waiting))
+
+    def write(self, data: bytes) -> None:
+        """Hand ``data`` (any size) to the board, as fast as it takes it."""
+        if data:
+            self._waiting.append(bytes(data))
+        while self._armed and self._waiting:
+            self._transfer(self._armed.popleft())
+
+    def _on_read(self, endpoint: int, size: int) -> None:
+        if endpoint == 0 or endpoint != self._cdc._out_endpoint:
+            self._answer_other(endpoint, size)
+        elif self._waiting:
+            self._transfer(size)
+        else:
+            self._armed.append(size)
+
+    def _transfer(self, size: int) -> None:
+        packet = bytearray()
+        while self._waiting and len(packet) < size:
+            piece = self._waiting.popleft()
+            room = size - len(packet)
+            packet += piece[:room]
+            if len(piece) > room:
+                self._waiting.appendleft(piece[room:])
+        self._usb.endpoint_read_done(self._cdc._out_endpoint, packet)
+
+    def _on_reset(self) -> None:
+        self._armed.clear()
+        self._waiting.clear()
+        self._reset_host()
+
+
+class PioPacer:
+    """Keeps the PIO blocks at their own rate, whether the processor sleeps or works.
+
+    Symptom: while the core waits for an event, simulated time jumps from one scheduled alarm to
+    the next, and a jump is worth one PIO instruction however far it goes. A state machine that
+    should toggle a pin every 50 us does so when something happens to wake the core. While the core
+    works, an instruction of more than 8 cycles makes a state machine forget the cycles it is late
+    by.
+
+    Reproduction::
+
+        @rp2.asm_pio(set_init=rp2.PIO.OUT_LOW)
+        def square():
+            set(pins, 1) [31]
+            set(pins, 0) [31]
+        rp2.StateMachine(0, square, freq=640_000, set_base=Pin(2)).active(1)  # 10 kHz on the pin
+        time.sleep(1)                                                   # some hundred edges
+
+    ``RPPIO.advance`` runs at most one instruction a call and re-arms what is overdue by more than
+    8 cycles from now; ``execute_batch`` calls it once a jump.
+
+    The cure: an alarm at the next due instant of the block's state machines, where a jump then
+    ends, and another one just behind it, when the instruction has run and the next due instant is
+    known. There the block's cycle counter is also set from the clock (jumps lose fractions of a
+    cycle), and cycles that a state machine was made to forget are given back.
+
+    Delete when the reproduction gives 20,000 edges, 50 us apart, without it.
+    """
+
+    def __init__(self, mcu: Any) -> None:
+        self._blocks = [_PacedBlock(mcu, pio) for pio in mcu.pio]
+        for address, peripheral in list(mcu.peripherals.items()):
+            for block in self._blocks:
+                if peripheral is block.pio:
+                    mcu.peripherals[address] = _WatchedRegisters(block.pio, self.attend)
+
+    def attend(self) -> None:
+        """Look at all blocks again: something outside them may have started a state machine."""
+        for block in self._blocks:
+            block.attend()
+
+    def pass_cycles(self, cycles: int) -> None:
+        """Let the blocks have ``cycles`` that pass inside one processor instruction."""
+        for block in self._blocks:
+            if not block.pio.stopped:
+                block.pio.advance(cycles)
+
+
+class _WatchedRegisters:
+    """A PIO block on the bus, telling ``after_write`` of every write to it."""
+
+    def __init__(self, pio: Any, after_write: Callable[[], None]) -> None:
+        self._pio = pio
+        self._after_write = after_write
+        self.read_uint32 = pio.read_uint32
+        self.reset = pio.reset
+
+    def write_uint32(self, offset: int, value: int) -> None:
+        self._pio.write_uint32(offset, value)
+        self._after_write()
+
+    def write_uint32_atomic(self, offset: int, value: int, atomic_type: int) -> None:
+        self._pio.write_uint32_atomic(offset, value, atomic_type)
+        self._after_write()
+
+
+class _PacedBlock:
+    """One PIO block and its two alarms."""
+
+    def __init__(self, mcu: Any, pio: Any) -> None:
+        self.pio = pio
+        self._core = mcu.core
+        self._clock = mcu.clock
+        self._due_alarm = mcu.clock.create_alarm(self._at_due)
+        self._behind_alarm = mcu.clock.create_alarm(self._behind_due)
+        self._due_fp = 0  # for which _due_alarm is set
+        self._behind_set = False
+        self._running = False
+        self._origin_ns = 0.0  # instant at which cycle_fp was 0
+        self._drops = 0
+        self._ideal: list[tuple[int, int]] = []  # (next_due_fp, cycles) of each state machine
+
+    def attend(self) -> None:
+        if self.pio.stopped:
+            if self._running:
+                self._running = False
+                self._due_alarm.cancel()
+            return
+        if not self._running:
+            self._running = True
+            self._origin_ns = self._clock.nanos - self.pio.cycle_fp * CYCLE_NS / _FP
+        if not self._behind_set:
+            self._await_due()
+
+    def _await_due(self) -> None:
+        pio = self.pio
+        self._due_fp = pio.next_due_fp
+        self._drops = pio.backlog_drops
+        self._ideal = [(machine.next_due_fp, machine.cycles) for machine in pio.machines]
+        if self._due_fp >= 1 << 62:  # nothing to do until something outside happens
+            self._due_alarm.cancel()
+            return
+        cycles = math.ceil((self._due_fp - pio.cycle_fp) / _FP) + 1
+        self._due_alarm.schedule(max(cycles, 0) * CYCLE_NS)
+
+    def _at_due(self) -> None:
+        # The instruction runs when this callback has returned and the jump or the processor's
+        # instruction is over: one cycle from here, or one instruction (at most about 20 cycles).
+        self._behind_set = True
+        self._behind_alarm.schedule(CYCLE_NS if self._core.waiting else 24 * CYCLE_NS)
+
+    def _behind_due(self) -> None:
+        self._behind_set = False
+        pio = self.pio
+        if pio.stopped:
+            self._running = False
+            return
+        if pio.backlog_drops != self._drops:
+            for machine, (due_fp, cycles) in zip(pio.machines, self._ideal, strict=True):
+                ideal_fp = due_fp + (machine.cycles - cycles) * machine.div_fp
+                if 0 < machine.next_due_fp - ideal_fp < 64 * _FP:
+                    machine.next_due_fp = ideal_fp
+            pio.recompute_due()
+        pio.cycle_fp = int((self._clock.nanos - self._origin_ns) * _FP / CYCLE_NS) - _FP
+        self._await_due()
+
+
+class FlashTimes:
+    """Gives the flash chip its busy times, its page wrap and its unique id, and counts wear.
+
+    Symptom: an erase call takes 0.15 ms and a page program 0.1 ms, so that no test meets the 45 ms
+    for which a real chip keeps interrupts off. A program that runs over the end of a page goes on
+    in the next one, where a real chip wraps round. ``machine.unique_id()`` is eight times FF.
+
+    Reproduction::
+
+        t = time.ticks_us(); rp2.Flash().ioctl(6, 351); print(time.ticks_diff(time.ticks_us(), t))
+
+    ``RPSSI._shift_byte`` never reports the busy bit of the status register.
+
+    Times are the typical ones of the Pico's W25Q16JV (Winbond data sheet, rev. G, section 9.6):
+    sector erase 45 ms, block erase 150 ms, page program 0.4 ms. The loop in which the boot ROM
+    polls the status is passed over in one go; alarms and PIO see all of that time.
+
+    ``erases``, ``programs``: operations since construction. ``sector_erases``: by sector.
+
+    Delete when the reproduction prints about 45,000 without it.
+    """
+
+    SECTOR_ERASE_NS = 45_000_000
+    BLOCK_ERASE_NS = 150_000_000
+    PAGE_PROGRAM_NS = 400_000
+    SECTOR = 4096
+    BLOCK = 65536
+    PAGE = 256
+
+    _PROGRAM, _ERASE, _BLOCK_ERASE, _READ_STATUS, _READ_ID = 0x02, 0x20, 0xD8, 0x05, 0x4B
+    _BUSY = 0x01
+
+    def __init__(
+        self, mcu: Any, pacer: PioPacer, is_stopped: Callable[[], bool], unique_id: bytes
+    ) -> None:
+        self._mcu = mcu
+        self._clock = mcu.clock
+        self._pacer = pacer
+        self._is_stopped = is_stopped
+        self._unique_id = unique_id
+        self._busy_from = self._busy_until = 0.0
+        self._undo: tuple[int, bytes] | None = None  # place and content before the last operation
+        self._ssi = mcu.ssi
+        self._shift_other: Callable[[int], int] = mcu.ssi._shift_byte
+        self._apply_other: Callable[[], None] = mcu.ssi._apply_command
+        mcu.ssi._shift_byte = self._shift
+        mcu.ssi._apply_command = self._apply
+        self.erases = 0
+        self.programs = 0
+        self.sector_erases: dict[int, int] = {}
+
+    def cut_power(self, rng: random.Random) -> None:
+        """Power goes now: an operation that is not over leaves its place half done.
+
+        A program leaves some bits that should have fallen; an erase leaves bits that should have
+        risen, both at random in proportion to the time that was left.
+        """
+        if self._undo and self._clock.nanos < self._busy_until:
+            at, before = self._undo
+            done = (self._clock.nanos - self._busy_from) / (self._busy_until - self._busy_from)
+            torn = bytearray(before)
+            for index, new in enumerate(self._mcu.flash[at : at + len(before)]):
+                for bit in range(8):
+                    if (torn[index] ^ new) >> bit & 1 and rng.random() < done:
+                        torn[index] ^= 1 << bit
+            self._mcu.flash[at : at + len(before)] = bytes(torn)
+        self._undo = None
+        self._busy_until = 0.0
+
+    def _shift(self, octet: int) -> int:
+        answer = self._shift_other(octet)
+        position = len(self._ssi._tx_buffer) - 1
+        opcode = self._ssi._tx_buffer[0]
+        if opcode == self._READ_STATUS and position > 0:
+            self._pass_busy_time()
+            return answer | self._BUSY if self._clock.nanos < self._busy_until else answer
+        if opcode == self._READ_ID and 5 <= position < 5 + len(self._unique_id):
+            return self._unique_id[position - 5]
+        return answer
+
+    def _pass_busy_time(self) -> None:
+        clock = self._clock
+        while (left := self._busy_until - clock.nanos) > 0 and not self._is_stopped():
+            jump = min(left, clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else left
+            clock.tick(jump)
+            self._pacer.pass_cycles(int(jump / CYCLE_NS))
+
+    def _apply(self) -> None:
+        command = bytes(self._ssi._tx_buffer)
+        if len(command) < 4 or not self._ssi._write_enabled:
+            self._apply_other()
+            return
+        at = int.from_bytes(command[1:4], "big")
+        if command[0] == self._PROGRAM:
+            self._program(at, command[4:])
+            self.programs += 1
+            self._busy_for(self.PAGE_PROGRAM_NS)
+        elif command[0] in (self._ERASE, self._BLOCK_ERASE):
+            size = self.SECTOR if command[0] == self._ERASE else self.BLOCK
+            at &= ~(size - 1)
+            self._undo = (at, bytes(self._mcu.flash[at : at + size]))
+            self._apply_other()
+            self.erases += 1
+            for sector in range(at // self.SECTOR, (at + size) // self.SECTOR):
+                self.sector_erases[sector] = self.sector_erases.get(sector, 0) + 1
+            self._busy_for(self.SECTOR_ERASE_NS if size == self.SECTOR else self.BLOCK_ERASE_NS)
+        else:
+            self._apply_other()
+
+    def _program(self, at: int, data: bytes) -> None:
+        page = at & ~(self.PAGE - 1)
+        before = bytes(self._mcu.flash[page : page + self.PAGE])
+        after = bytearray(before)
+        for index, octet in enumerate(data):
+            after[(at + index) % self.PAGE] &= octet
+        self._undo = (page, before)
+        self._mcu.flash[page : page + self.PAGE] = bytes(after)
+        self._ssi._write_enabled = False
+        self._ssi._tx_buffer = bytearray()
+
+    def _busy_for(self, duration_ns: int) -> None:
+        self._busy_from = self._clock.nanos
+        self._busy_until = self._busy_from + duration_ns

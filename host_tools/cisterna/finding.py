@@ -1,0 +1,223 @@
+"""Finding pumps: the virtual ones that run on this machine, and whatever is on its serial ports.
+
+A virtual pump is found by its entry, a small file in the user's run folder that names its port.
+The program that runs the pump holds a lock on the entry for as long as it lives; an entry nobody
+holds is left over, is ignored, and is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from cisterna.errors import CisternaError, NoPump, UsageError
+from cisterna.programmer import Identity, Programmer, Status, WrongVersion
+from cisterna.session import NoReply
+from cisterna.transport import PortTaken, SerialLink, serial_ports
+
+VARIABLE = "CISTERNA_PORT"
+
+_PATIENCE_S = 3.0  # how long to wait for another program that is talking to the pump
+_HELLO_S = 0.5  # a pump on a serial port answers hello within this
+_VIRTUAL_HELLO_S = 2.0  # a simulated one too, on a busy machine
+_LOOK_S = 5.0  # a port that takes longer than this to open or to answer is given up
+_START_A_VIRTUAL_ONE = "connect a pump, or start a virtual one in another terminal: cisterna sim"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A port where a pump may be. ``virtual``: one that registered as a simulated pump."""
+
+    port: str
+    description: str
+    virtual: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is on a port. ``state`` "pump": ``identity`` and ``status`` are there. "other version":
+    a pump this program cannot talk to. "busy": another program has the port. ``problem``: why
+    there is no answer, empty for a pump."""
+
+    candidate: Candidate
+    state: Literal["pump", "other version", "busy", "silent"]
+    problem: str = ""
+    identity: Identity | None = None
+    status: Status | None = None
+
+    @property
+    def is_pump(self) -> bool:
+        """True if a pump is there, or must be taken to be."""
+        return self.state in ("pump", "other version") or (
+            self.state == "busy" and self.candidate.virtual
+        )
+
+
+def run_folder() -> Path:
+    """Folder with the entries of the virtual pumps that run now."""
+    with warnings.catch_warnings():  # about a fallback, where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")
+        return Path(platformdirs.user_runtime_dir("cisterna")) / "sims"
+
+
+@contextlib.contextmanager
+def registered(port: str, board: str) -> Generator[None, None, None]:
+    """While inside, ``candidates`` lists a virtual pump at ``port``. Not on Windows."""
+    import fcntl
+
+    folder = run_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    entry = folder / f"{os.getpid()}.json"
+    new = entry.with_suffix(".new")
+    with new.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # held before the entry can be seen
+        json.dump({"port": port, "board": board, "pid": os.getpid()}, file)
+        file.flush()
+        new.replace(entry)
+        try:
+            yield
+        finally:
+            entry.unlink(missing_ok=True)
+
+
+def virtual_pumps() -> list[Candidate]:
+    """The virtual pumps that run now; entries left over are removed."""
+    if sys.platform == "win32":
+        return []
+    import fcntl
+
+    try:
+        entries = sorted(run_folder().glob("*.json"))
+    except OSError:  # there can be no folder where entries are safe, so none was made either
+        return []
+    found: list[Candidate] = []
+    for entry in entries:
+        try:
+            with entry.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:  # held: its program lives
+                    values = json.load(file)
+                    text = f"virtual pump, board {values['board']}"
+                    found.append(Candidate(str(values["port"]), text, virtual=True))
+                else:
+                    entry.unlink(missing_ok=True)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def candidates() -> list[Candidate]:
+    """Every port of this machine where a pump may be, the virtual ones first."""
+    serial = [Candidate(port, text, virtual=False) for port, text in serial_ports()]
+    return virtual_pumps() + serial
+
+
+def same_port(one: str, other: str) -> bool:
+    """True if both name the same port, one of them perhaps through a symbolic link."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
+def ask(candidate: Candidate) -> Answer:
+    """Say hello at one port."""
+    hello_s = _VIRTUAL_HELLO_S if candidate.virtual else _HELLO_S
+    try:
+        link = SerialLink(candidate.port, alone_s=hello_s)
+    except PortTaken as error:
+        return Answer(candidate, "busy", str(error))
+    except NoPump as error:
+        return Answer(candidate, "silent", str(error))
+    try:
+        pump = Programmer(link, reply_s=hello_s, tries=1)
+        return Answer(candidate, "pump", identity=pump.identity, status=pump.status())
+    except WrongVersion as error:
+        return Answer(candidate, "other version", str(error))
+    except NoReply:
+        return Answer(candidate, "silent", "no pump answers")
+    except CisternaError as error:
+        return Answer(candidate, "silent", f"no pump answers: {error}")
+    finally:
+        link.close()
+
+
+def look(where: Iterable[Candidate]) -> list[Answer]:
+    """Say hello at all of them at once; answers in the order of ``where``."""
+    asked = list(where)
+    answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+
+    def ask_one(index: int) -> None:
+        answers.put((index, ask(asked[index])))
+
+    for index in range(len(asked)):  # daemons: a port that hangs must not keep the program
+        threading.Thread(target=ask_one, args=(index,), daemon=True).start()
+    found: dict[int, Answer] = {}
+    until = time.monotonic() + _LOOK_S
+    while len(found) < len(asked):
+        try:
+            index, answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
+        found[index] = answer
+    late = "it does not answer, nor let itself be closed"
+    return [
+        found.get(index, Answer(candidate, "silent", late))
+        for index, candidate in enumerate(asked)
+    ]
+
+
+def find_port() -> str:
+    """The port of the only pump there is.
+
+    Raises NoPump when there is none, UsageError when there are several.
+    """
+    answers = look(candidates())
+    pumps = [answer for answer in answers if answer.is_pump]
+    if len(pumps) == 1:
+        return pumps[0].candidate.port
+    if pumps:
+        listed = ", ".join(_described(answer) for answer in pumps)
+        raise UsageError(
+            f"{len(pumps)} pumps were found: {listed}",
+            remedy=f"name one with --port, or in {VARIABLE}",
+        )
+    raise no_pump(answers)
+
+
+def no_pump(answers: Sequence[Answer]) -> NoPump:
+    """That there is no pump on any of these ports, in words."""
+    busy = [answer.candidate.port for answer in answers if answer.state == "busy"]
+    asked = f"no pump answers on {len(answers)} serial ports" if answers else "no serial port"
+    if len(answers) == 1:
+        asked = f"no pump answers on {answers[0].candidate.port}"
+    taken = f"; in use by another program: {', '.join(busy)}" if busy else ""
+    return NoPump(f"no pump was found: {asked}{taken}", remedy=_START_A_VIRTUAL_ONE)
+
+
+def _described(answer: Answer) -> str:
+    who = f" ({answer.identity.serial.hex()})" if answer.identity else ""
+    return answer.candidate.port + who
+
+
+def open_pump(port: str | None) -> Programmer:
+    """A programmer on ``port``, else on the only pump found; the port is this program's alone.
+
+    Raises NoPump, UsageError (several found), WrongVersion.
+    """
+    link = SerialLink(port or find_port(), alone_s=_PATIENCE_S)
+    try:
+        return Programmer(link)
+    except BaseException:
+        link.close()
+        raise

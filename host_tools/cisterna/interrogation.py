@@ -1,0 +1,139 @@
+"""One look at a pump: who it is, what it does, its account and its prescription, read in one
+session, and what follows from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cisterna.bench import DAY_US
+from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
+from cisterna.prescription import Therapy
+from cisterna.programmer import Account, Identity, Programmer, Status, as_data
+from cisterna.run_samples import forecast_low_us
+from pump_wire.messages import FAULTS, MODES, SINGLE_BOLUS, STOPPED
+
+
+@dataclass(frozen=True)
+class Interrogation:
+    """``therapy``: None when nothing was ever prescribed. ``computer_s``: this computer's time,
+    seconds since 1970-01-01 UTC, when ``status`` was read."""
+
+    port: str
+    identity: Identity
+    status: Status
+    account: Account
+    therapy: Therapy | None
+    computer_s: int
+
+    @property
+    def bolus_running(self) -> bool:
+        """True while a single bolus takes the place of the basal rate."""
+        return self.status.mode == SINGLE_BOLUS
+
+    @property
+    def basal_rate_nl_day(self) -> int:
+        """Rate without the bolus, if one runs: what the pump delivers, or will return to."""
+        if not self.bolus_running:
+            return self.status.rate_nl_day
+        if self.therapy is None or self.status.return_mode == STOPPED:
+            return 0
+        return self.therapy.basal_rate_nl_day
+
+    @property
+    def bolus_left_us(self) -> int:
+        """Time until the running bolus is done; 0 when none runs."""
+        rate = self.status.rate_nl_day
+        if not self.bolus_running or not rate:
+            return 0
+        return -(-self.status.bolus_left_pl * DAY_US // (rate * 1000))
+
+    @property
+    def low_in_us(self) -> int | None:
+        """Time until the low mark, at the basal rate and with no bolus but the running one.
+
+        Never later than the programme says. 0 when it is reached; None when nothing is delivered
+        or no refill was ever recorded.
+        """
+        if not self.account.refills:
+            return None
+        status = self.status
+        residual_pl = self.account.fill_pl - status.programmed_pl - status.bolus_left_pl
+        low_us = forecast_low_us(
+            residual_pl, self.account.low_mark_pl, self.basal_rate_nl_day, self.bolus_left_us
+        )
+        return 0 if residual_pl <= self.account.low_mark_pl else low_us
+
+    @property
+    def wall_s(self) -> int:
+        """Wall time: the pump's where it is set, else this computer's."""
+        return self.status.wall_s or self.computer_s
+
+    def dose_rate_ng_day(self, rate_nl_day: int) -> Fraction | None:
+        """Drug a day at a rate; None without a prescription."""
+        if self.therapy is None:
+            return None
+        return dose_rate_ng_day(rate_nl_day, self.therapy.concentration_ng_ml)
+
+    def mass_ng(self, volume_nl: int | Fraction) -> Fraction | None:
+        """Drug in a volume; None without a prescription."""
+        if self.therapy is None:
+            return None
+        return mass_of_volume_ng(volume_nl, self.therapy.concentration_ng_ml)
+
+    def as_data(self) -> dict[str, Any]:
+        """All of it as JSON values: the raw fields of the message table, and their words."""
+        status = self.status
+        low_us = self.low_in_us
+        fault = FAULTS.get(status.fault)
+        return {
+            "port": self.port,
+            "identity": as_data(self.identity),
+            "status": {
+                **as_data(status),
+                "mode_name": status.mode_name,
+                "return_mode_name": MODES[status.return_mode].replace("_", " "),
+                "stop_reason_name": status.stopped_because,
+                "basal_rate_nl_day": self.basal_rate_nl_day,
+            },
+            "fault": {"name": fault[0], "text": fault[1], "remedy": fault[2]} if fault else None,
+            "account": as_data(self.account),
+            "prescription": therapy_data(self.therapy),
+            "forecast": {
+                "low_in_us": low_us,
+                "low_wall_s": None if low_us is None else self.wall_s + low_us // 1_000_000,
+            },
+            "computer_s": self.computer_s,
+        }
+
+
+def interrogate(pump: Programmer) -> Interrogation:
+    """Read it all."""
+    therapy = pump.prescription()
+    account = pump.account()
+    status = pump.status()
+    now = round(time.time())
+    return Interrogation(pump.session.link.name, pump.identity, status, account, therapy, now)
+
+
+def therapy_data(therapy: Therapy | None) -> dict[str, Any] | None:
+    """A prescription as JSON values, with what 24 hours of it deliver."""
+    if therapy is None:
+        return None
+    total = therapy.day_total
+    return {
+        **dataclasses.asdict(therapy),
+        "mode_name": therapy.mode_name,
+        "basal_rate_nl_day": therapy.basal_rate_nl_day,
+        "day_volume_nl": number(total.volume_nl),
+        "day_mass_ng": number(total.mass_ng),
+    }
+
+
+def number(value: Fraction) -> int | float:
+    """A fraction as a JSON number: whole where it is whole."""
+    return value.numerator if value.denominator == 1 else float(value)

@@ -1,0 +1,456 @@
+"""The programmer: what a clinician does with a pump, in its words.
+
+Every command that moves drug or settings is prepared (the pump checks it and says what it would
+do), then confirmed. ``program``, ``bolus`` and the like do both; ``prepare_...`` and ``confirm``
+do them one by one, for whoever wants to look in between. A command has three outcomes: done, not
+done (an error), unknown (``OutcomeUnknown``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import time
+from binascii import crc32
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cisterna import units
+from cisterna.dose import volume_of_mass_nl
+from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
+from cisterna.prescription import Therapy
+from cisterna.session import (
+    REPLY_S,
+    TRIES,
+    BadReply,
+    NoReply,
+    Session,
+    Values,
+    decode_reply,
+    encode_request,
+)
+from cisterna.transport import Link
+from pump_wire import messages
+from pump_wire.codec import MAX_BODY
+from pump_wire.messages import Message
+
+ROLES = ("clinician", "patient", "service")
+
+_VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
+
+_Row = TypeVar("_Row")
+
+
+class WrongVersion(CisternaError):
+    """The pump speaks another wire version or has another message table."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is there. Fields as HELLO's reply in the message table."""
+
+    wire_version: int
+    table_hash: int
+    sealed: int
+    board: str
+    firmware: str
+    vm: str
+    serial: bytes
+    boots: int
+    reset_cause: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the pump does now. Fields as GET_STATUS's reply; units in the names."""
+
+    uptime_us: int
+    wall_s: int
+    mode: int
+    return_mode: int
+    stop_reason: int
+    rate_nl_day: int
+    steps: int
+    step_pl: int
+    programmed_pl: int
+    bolus_pl: int
+    bolus_left_pl: int
+    fault: int
+    fault_text: str
+    next_event: int
+    last_token: bytes
+    heap_free: int
+
+    @property
+    def mode_name(self) -> str:
+        """Mode in words."""
+        return messages.MODES[self.mode].replace("_", " ")
+
+    @property
+    def stopped_because(self) -> str:
+        """Why the pump is stopped, in words; "running" when it is not."""
+        return messages.STOP_REASONS[self.stop_reason]
+
+
+@dataclass(frozen=True)
+class Account:
+    """The reservoir account. Fields as GET_ACCOUNT's reply, volumes in pL."""
+
+    fill_pl: int
+    delivered_pl: int
+    residual_pl: int
+    lifetime_pl: int
+    bolus_pl: int
+    capacity_pl: int
+    low_mark_pl: int
+    unusable_pl: int
+    refills: int
+    refill_uptime_us: int
+    refill_wall_s: int
+    expected_pl: int
+    measured_pl: int
+    before_delivered_pl: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event record. ``wall_s`` is 0 when the clock was not set; ``damaged``: its CRC is
+    wrong, and nothing but ``sequence`` is to be believed."""
+
+    sequence: int
+    code: int
+    uptime_us: int
+    wall_s: int
+    value: int
+    damaged: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the event in the table."""
+        if self.damaged:
+            return "damaged_record"
+        return messages.EVENTS.get(self.code, ("unknown_event", ""))[0]
+
+    @property
+    def text(self) -> str:
+        """The record in words."""
+        if self.damaged:
+            return "this record is damaged"
+        if self.name == "mode_entered":
+            return f"{messages.MODES[self.value].replace('_', ' ')} mode entered"
+        if self.name == "pump_started":
+            return f"pump started, reset cause: {messages.RESET_CAUSES[self.value]}"
+        if self.name == "fault_latched":
+            return f"fault latched, motor stopped: {messages.FAULTS[self.value][1]}"
+        if self.name == "clock_set":
+            return "wall time set" + (f", it was {self.value} s before" if self.value else "")
+        text = messages.EVENTS.get(self.code, ("", f"event {self.code}, value {{a}}"))[1]
+        if "{a} pL" in text:
+            return text.replace("{a} pL", units.format_volume_pl(self.value))
+        return text.format(a=self.value)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command the pump has checked and not carried out. ``echo``: what it would do."""
+
+    message: Message
+    request: Values
+    echo: Values
+    token: bytes
+    prepared_s: float
+    valid_s: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command the pump carried out. ``event``: sequence number of its record; ``uptime_us``:
+    pump clock at which it took effect; ``echo`` as in Prepared."""
+
+    event: int
+    uptime_us: int
+    echo: Values
+
+
+def _row(kind: Callable[..., _Row], values: Values) -> _Row:
+    return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def parse_events(records: bytes, first: int) -> list[Event]:
+    """Event records as stored, the first of them expected to have sequence number ``first``."""
+    events: list[Event] = []
+    for at in range(0, len(records), messages.EVENT_SIZE):
+        raw = records[at : at + messages.EVENT_SIZE]
+        body, crc = raw[:-4], raw[-4:]
+        whole = len(raw) == messages.EVENT_SIZE and crc32(body) == int.from_bytes(crc, "little")
+        if not whole:
+            events.append(Event(first + len(events), 0, 0, 0, 0, damaged=True))
+            continue
+        sequence, code, _, _, uptime_us, wall_s, value = struct.unpack(messages.EVENT_FORMAT, body)
+        events.append(Event(sequence, code, uptime_us, wall_s, value, damaged=False))
+    return events
+
+
+class Programmer:
+    """A connected programmer. Usable as a context manager; closing lets go of the port only."""
+
+    def __init__(
+        self,
+        link: Link,
+        role: str = "clinician",
+        *,
+        reply_s: float = REPLY_S,
+        tries: int = TRIES,
+    ) -> None:
+        """Connect and compare versions. ``reply_s``: how long a reply may take; ``tries``: how
+        often to say hello.
+
+        Raises NoReply, WrongVersion, or ValueError for a role that does not exist.
+        """
+        if role not in ROLES:
+            raise ValueError(f"role {role!r} is none of {', '.join(ROLES)}")
+        self.role = role
+        self.session = Session(link, reply_s)
+        self.identity = self._hello(tries)
+
+    def __enter__(self) -> Programmer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the port. The pump goes on as it is."""
+        self.session.link.close()
+
+    def _hello(self, tries: int) -> Identity:
+        ours = (messages.WIRE_VERSION, messages.table_hash())
+        try:
+            identity = _row(Identity, self.session.request(messages.HELLO, {}, tries))
+            theirs = (identity.wire_version, identity.table_hash)
+        except BadReply as reply:
+            # Whatever another version's hello holds, it begins with these two.
+            if len(reply.body) < _VERSIONS.size:
+                raise
+            identity, theirs = None, _VERSIONS.unpack_from(reply.body)
+        if identity is None or ours != theirs:
+            raise WrongVersion(
+                f"the pump has wire version {theirs[0]}, message table {theirs[1]:08x}; "
+                f"this programmer has wire version {ours[0]}, message table {ours[1]:08x}",
+                remedy="install the cisterna that matches the pump, or flash this one's firmware",
+            )
+        return identity
+
+    # -- interrogate --------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """What the pump does now."""
+        return _row(Status, self.session.request(messages.GET_STATUS, {}))
+
+    def account(self) -> Account:
+        """The reservoir account."""
+        return _row(Account, self.session.request(messages.GET_ACCOUNT, {}))
+
+    def prescription(self) -> Therapy | None:
+        """The prescription in force; None when none was ever committed."""
+        try:
+            values = self.session.request(messages.GET_PRESCRIPTION, {})
+        except Refused as refusal:
+            if refusal.name == "no_prescription":
+                return None
+            raise
+        return _row(Therapy, values)
+
+    def events(
+        self, first: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Event]:
+        """Event records from sequence number ``first`` on, oldest first.
+
+        ``progress(done, total)`` is called after every reply.
+        """
+        number = first
+        start: int | None = None
+        while True:
+            reply = self.session.request(messages.GET_EVENTS, {"first": number})
+            number = max(number, reply["oldest"])
+            if start is None:
+                start = number
+            events = parse_events(reply["records"], number)
+            if not events:
+                return
+            yield from events
+            number += len(events)
+            if progress is not None:
+                progress(number - start, reply["next"] - start)
+            if number >= reply["next"]:
+                return
+
+    def log(self, first: int = 0) -> list[Event]:
+        """``events`` as a list."""
+        return list(self.events(first))
+
+    # -- prepare and confirm ------------------------------------------------------------------
+
+    def prepare(self, message: Message, request: Values) -> Prepared:
+        """Have the pump check a command; nothing changes. Raises Refused."""
+        body = bytearray(MAX_BODY)
+        end = encode_request(message, request, body)
+        asked = {"command": message.number, "body": bytes(body[:end])}
+        started = time.monotonic()
+        reply = self.session.request(messages.PREPARE, asked)
+        echo = decode_reply(message, reply["body"])
+        return Prepared(message, request, echo, reply["token"], started, reply["valid_ms"] / 1000)
+
+    def confirm(self, prepared: Prepared) -> Done:
+        """Carry out what was prepared, once.
+
+        Raises Refused (not done) or OutcomeUnknown (the link went silent and asking the pump again
+        gave no answer).
+        """
+        try:
+            reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
+        except NoPump as error:
+            if self._resolve(prepared):
+                reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
+            else:
+                raise OutcomeUnknown(
+                    f"{prepared.message.name.replace('_', ' ')}: the pump was told, "
+                    f"and its answer did not come: {error}",
+                    remedy="do not repeat it: run cisterna status and cisterna log first",
+                ) from error
+        return Done(reply["event"], reply["uptime_us"], prepared.echo)
+
+    def _resolve(self, prepared: Prepared) -> bool:
+        """Ask whether the command was carried out. True: it was; Refused: it was not; False: no
+        answer."""
+        try:
+            status = _row(Status, self.session.request(messages.GET_STATUS, {}, tries=1))
+            if status.last_token == prepared.token:
+                return True
+            boots = self._hello(tries=1).boots  # also makes the token void
+        except NoPump:
+            return False
+        if boots != self.identity.boots:
+            return False  # it has started anew since, and forgotten what it had done
+        raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0)
+
+    def _do(self, message: Message, request: Values) -> Done:
+        return self.confirm(self.prepare(message, request))
+
+    def prepare_program(self, therapy: Therapy) -> Prepared:
+        """Prepare to commit ``therapy``."""
+        return self.prepare(messages.SET_PRESCRIPTION, dataclasses.asdict(therapy))
+
+    def program(self, therapy: Therapy) -> Done:
+        """Commit ``therapy``, read it back and compare. Raises CisternaError if they differ."""
+        done = self._do(messages.SET_PRESCRIPTION, dataclasses.asdict(therapy))
+        self.verify(therapy)
+        return done
+
+    def verify(self, therapy: Therapy) -> None:
+        """Raise CisternaError unless the pump's prescription is ``therapy``."""
+        stored = self.prescription()
+        if stored != therapy:
+            raise CisternaError(f"read-back differs: sent {therapy}, the pump has {stored}")
+
+    def dose_volume_nl(self, dose: str) -> int:
+        """Volume of a dose such as "10 ug" or "20 uL" at the pump's concentration, in nL.
+
+        A mass becomes the nearest whole nL. Raises UsageError for text that is no dose,
+        CisternaError for a mass when the pump has no prescription.
+        """
+        kind, amount = units.parse_dose(dose)
+        if kind == "volume":
+            return amount
+        therapy = self.prescription()
+        if therapy is None:
+            raise CisternaError(
+                f"{dose}: the pump has no prescription, so there is no concentration to turn "
+                "it into a volume",
+                remedy="program a prescription, or give the dose as a volume such as 20 uL",
+            )
+        return volume_of_mass_nl(amount, therapy.concentration_ng_ml)
+
+    def prepare_bolus(self, dose: str | int, over: str | int) -> Prepared:
+        """Prepare a single bolus. ``dose``: nL, or text with a unit; ``over``: us, or text."""
+        volume_nl = self.dose_volume_nl(dose) if isinstance(dose, str) else dose
+        duration_us = units.parse_duration(over) if isinstance(over, str) else over
+        return self.prepare(
+            messages.START_BOLUS, {"volume_nl": volume_nl, "duration_us": duration_us}
+        )
+
+    def bolus(self, dose: str | int, over: str | int) -> Done:
+        """Start a single bolus; see ``prepare_bolus``."""
+        return self.confirm(self.prepare_bolus(dose, over))
+
+    def cancel_bolus(self) -> Done:
+        """End the running bolus."""
+        return self._do(messages.CANCEL_BOLUS, {})
+
+    def stop(self) -> Done:
+        """Stop delivery until ``resume``, also across a restart of the pump."""
+        return self._do(messages.STOP, {})
+
+    def resume(self) -> Done:
+        """Leave stopped and run the prescription."""
+        return self._do(messages.RESUME, {})
+
+    def prepare_refill(
+        self, measured: str | int, fill: str | int, reason: str = "scheduled"
+    ) -> Prepared:
+        """Prepare to record a refill. Volumes: nL, or text with a unit."""
+        return self.prepare(
+            messages.RECORD_REFILL,
+            {
+                "measured_nl": _volume_nl(measured),
+                "fill_nl": _volume_nl(fill),
+                "reason": reason,
+            },
+        )
+
+    def refill(self, measured: str | int, fill: str | int, reason: str = "scheduled") -> Done:
+        """Record a refill; ``Done.echo`` tells expected residual, discrepancy, ratio and flag."""
+        return self.confirm(self.prepare_refill(measured, fill, reason))
+
+    def set_clock(self, wall_s: int | None = None) -> Done:
+        """Set the pump's wall time, seconds since 1970-01-01 UTC; this computer's by default."""
+        now = int(time.time()) if wall_s is None else wall_s
+        return self._do(messages.SET_CLOCK, {"wall_s": now})
+
+
+def _volume_nl(volume: str | int) -> int:
+    return units.parse_volume(volume) if isinstance(volume, str) else volume
+
+
+def connect(link: Link, role: str = "clinician") -> Programmer:
+    """Programmer on ``link``; closes the link if nothing there will talk. Raises NoReply."""
+    try:
+        return Programmer(link, role)
+    except BaseException:
+        link.close()
+        raise
+
+
+def as_data(row: Any) -> Values:
+    """A row (Status, Account ...) as a dict of JSON values; octets in hex."""
+    return {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in dataclasses.asdict(row).items()
+    }
+
+
+__all__ = [
+    "Account",
+    "Done",
+    "Event",
+    "Identity",
+    "NoReply",
+    "Prepared",
+    "Programmer",
+    "Status",
+    "WrongVersion",
+    "as_data",
+    "connect",
+    "parse_events",
+]

@@ -1,0 +1,647 @@
+"""Writes ``firmware/PROTOCOL.md`` from the code that both sides run: ``python -m
+cisterna.protocol_document``.
+
+What ``pump_wire`` says is imported. The few numbers that only the pump has (how long a token is
+valid, what is a discrepancy ...) are read from its sources without running them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import struct
+import sys
+import textwrap
+from binascii import crc32
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cisterna.boards import project_root
+from cisterna.prescription import NOTICE
+from cisterna.session import REPLY_S, TRIES
+from pump_wire import codec, frame, messages, session
+from pump_wire.messages import Message
+
+Field: TypeAlias = "tuple[str, str, int | None, int | None, str]"
+Fields: TypeAlias = "tuple[Field, ...]"
+
+# Longest first: a name may end in two of them.
+_UNITS = (
+    ("_nl_day", "nL/day"),
+    ("_ng_ml", "ng/mL"),
+    ("_nl", "nL"),
+    ("_pl", "pL"),
+    ("_us", "us"),
+    ("_ms", "ms"),
+    ("_s", "s"),
+    ("_ppm", "ppm"),
+)
+_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8}
+
+# What stands in messages.EVENT_FORMAT, in its order.
+_RECORD = (
+    ("sequence", "number of the record: one more than the one before, never used twice"),
+    ("code", "what happened, see below"),
+    ("flags", "bit 0: the wall time is known; the others 0"),
+    ("reserved", "0"),
+    ("uptime_us", "pump clock when it was written: microseconds since the pump started"),
+    ("wall_s", "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
+    ("value", "the {a} of its text"),
+)
+_FORMAT_TYPES = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "i64"}
+
+_WIDTH = 110
+_ITEM = re.compile(r"(- |\d+\. )")
+
+_SEQUENCE = 0x0001
+_TOKEN = bytes.fromhex("a1b2c3d4e5f60718")
+
+# Values of the worked examples. Numbers and names are only examples; the hash is the real one.
+_HELLO: dict[str, Any] = {
+    "wire_version": messages.WIRE_VERSION,
+    "table_hash": 0,  # filled in
+    "sealed": 0,
+    "board": "virtual",
+    "firmware": "0.1.0",
+    "vm": "1.29.0",
+    "serial": bytes.fromhex("e660c15c00000001"),
+    "boots": 1,
+    "reset_cause": 1,
+}
+_BOLUS = {"volume_nl": 20_000, "duration_us": 600_000_000}
+_BOLUS_ECHO = {**_BOLUS, "rate_nl_day": 2_880_000}
+
+
+def protocol_document() -> str:
+    """The text of PROTOCOL.md for the code as it is now."""
+    parts = [
+        _head(),
+        _frames(),
+        _packets(),
+        _prepare_and_confirm(),
+        _worked_frames(),
+        _messages(),
+        _refusals(),
+        _modes(),
+        _events(),
+        _faults(),
+        _hash(),
+        _not_there(),
+    ]
+    return _wrapped("\n\n".join(part.strip("\n") for part in parts)) + "\n"
+
+
+def path() -> Path:
+    """Where the document stands in the checkout."""
+    return project_root() / "firmware" / "PROTOCOL.md"
+
+
+# -- numbers and octets -----------------------------------------------------------------------
+
+
+def pump_constant(module: str, name: str) -> int:
+    """Whole number that ``firmware/pump/<module>.py`` gives ``name``. Raises KeyError."""
+    for statement in _pump_source(module).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            value = statement.value.value
+            for target in statement.targets:
+                if isinstance(target, ast.Name) and target.id == name and isinstance(value, int):
+                    return value
+    raise KeyError(f"firmware/pump/{module}.py: {name}")
+
+
+def _pump_source(module: str) -> ast.Module:
+    source = project_root() / "firmware" / "pump" / f"{module}.py"
+    return ast.parse(source.read_text(encoding="utf-8"), str(source))
+
+
+def _unused(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that no source of the pump holds as a text."""
+    used: set[Any] = set()
+    for source in sorted((project_root() / "firmware" / "pump").glob("*.py")):
+        for node in ast.walk(_pump_source(source.stem)):
+            if isinstance(node, ast.Constant):
+                used.add(node.value)
+    return [name for name in names if name not in used]
+
+
+def _number(value: int) -> str:
+    """A whole number for people; powers of two as such."""
+    for sign, size in (("", value), ("-", -value)):
+        if size >= 1 << 31:
+            for off, tail in ((0, ""), (1, " - 1")):
+                whole = size + off
+                if whole & (whole - 1) == 0:
+                    return f"{sign}2^{whole.bit_length() - 1}{tail}"
+    return f"{value:,}"
+
+
+def _unit(name: str) -> str:
+    return next((unit for suffix, unit in _UNITS if name.endswith(suffix)), "")
+
+
+def _range(field: Field) -> str:
+    _, kind, low, high, _ = field
+    if low is not None and high is not None:
+        return f"{_number(low)} to {_number(high)}"
+    if kind == "b*":
+        return "all that is left"
+    octets = f"{int(kind[1:])} octets"
+    return octets if kind[0] == "b" else f"at most {octets}"
+
+
+def _size(fields: Fields) -> str:
+    """Octets of a body: "9", "1 to 33", "8 or more"."""
+    low = high = 0
+    for _, kind, *_ in fields:
+        if kind == "b*":
+            return f"{low} to {codec.MAX_BODY}"
+        size = _SIZES.get(kind) or int(kind[1:])
+        low += 1 if kind[0] == "s" else size
+        high += size + 1 if kind[0] == "s" else size
+    return _number(low) if low == high else f"{low} to {high}"
+
+
+def _encoded(fields: Fields, values: Mapping[str, Any]) -> bytes:
+    out = bytearray(codec.MAX_BODY)
+    end = codec.encode(fields, dict(values), out)
+    return bytes(out[:end])
+
+
+def _packet(kind: int, message: Message, body: bytes) -> bytes:
+    out = bytearray(frame.MAX_PACKET)
+    end = session.HEADER + len(body)
+    out[session.HEADER : end] = body
+    return bytes(out[: session.OpenSession().wrap(out, kind, _SEQUENCE, message.number, end)])
+
+
+def _frame(packet: bytes) -> bytes:
+    out = bytearray(frame.MAX_STUFFED)
+    return bytes(out[: frame.write_frame(out, packet, len(packet))])
+
+
+# -- Markdown ---------------------------------------------------------------------------------
+
+
+def _wrapped(text: str) -> str:
+    """``text`` with paragraphs and lists at one width; tables, headings and code as they are."""
+    blocks: list[str] = []
+    for block in text.split("\n\n"):
+        block = block.strip("\n")
+        if not block or block.startswith(("#", "|", "    ")):
+            blocks += [block] * bool(block)
+            continue
+        items: list[str] = []
+        for line in block.splitlines():
+            if not items or _ITEM.match(line):
+                items.append(line)
+            else:
+                items[-1] += " " + line.strip()
+        blocks.append("\n".join(map(_filled, items)))
+    return "\n\n".join(blocks)
+
+
+def _filled(item: str) -> str:
+    mark = _ITEM.match(item)
+    return textwrap.fill(
+        item,
+        _WIDTH,
+        subsequent_indent=" " * len(mark.group()) if mark else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _fields(fields: Fields) -> str:
+    return _table(
+        ("field", "type", "range", "unit", "meaning"),
+        (
+            (f"`{field[0]}`", f"`{field[1]}`", _range(field), _unit(field[0]), field[4])
+            for field in fields
+        ),
+    )
+
+
+def _hex(octets: bytes) -> str:
+    return octets.hex(" ")
+
+
+def _listing(octets: bytes) -> str:
+    """Octets in hex, 24 a line, indented as code."""
+    rows = (octets[at : at + 24] for at in range(0, len(octets), 24))
+    return "\n".join("    " + _hex(row) for row in rows)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+# -- the parts --------------------------------------------------------------------------------
+
+
+def _head() -> str:
+    return f"""
+# The wire
+
+{NOTICE}
+
+What goes over the serial link between a pump and a programmer. Written from `pump_wire/` by
+`python -m cisterna.protocol_document`; a test fails when this file and the code differ. Change the
+code, then write it again.
+
+It is for whoever writes another programmer, listens on the line, or attacks the link. It is no
+standard, no real pump speaks it, and nothing here is fit to protect one.
+
+Wire version {messages.WIRE_VERSION}, message table `{messages.table_hash():08x}`.
+
+Numbers are little endian. Octets are in hex. Types: `u8 u16 u32 u64` unsigned, `i64` signed (two's
+complement), `sN` text (a length octet, then at most N octets of UTF-8), `bN` exactly N octets,
+`b*` all that is left (last field only). A unit is the last part of a field's name; volumes are
+whole picolitres or nanolitres, rates whole nanolitres a day, times whole microseconds. Ranges are
+inclusive, and both sides refuse a value outside them. Text is strict: no overlong forms, no
+surrogates.
+"""
+
+
+def _frames() -> str:
+    silence_ms = pump_constant("link", "_SILENCE_US") // 1000
+    return f"""
+## Frames
+
+    {frame.FLAG:02x}  stuffed(packet, FCS)  {frame.FLAG:02x}
+
+- FCS: CRC-32 of the packet (RFC 1662's 32-bit FCS, the one of zlib), 4 octets, least significant
+  first.
+- Stuffing: every octet from 00 to 1f, and {frame.ESCAPE:02x}, {frame.FLAG:02x} and 7f, is sent as
+  {frame.ESCAPE:02x} and the octet xor 20. So no control character stands in a frame, and a
+  console's Ctrl-C (03) cannot come out of one.
+- A packet has 1 to {frame.MAX_PACKET} octets; packet and FCS at most {frame.MAX_FRAME} before
+  stuffing, a frame at most {frame.MAX_STUFFED} octets on the line.
+- One flag may end a frame and begin the next. Flags in a row are nothing.
+- What stands outside a frame is ignored. A frame with a wrong FCS, with a bare control
+  character, that ends inside an escape or is too long is dropped without an answer; the next
+  flag begins anew.
+- A frame that pauses for {silence_ms} ms is dropped.
+"""
+
+
+def _packets() -> str:
+    rows = (
+        (
+            "0",
+            "`kind`",
+            "`u8`",
+            f"{session.REQUEST} request, {session.REPLY} reply, {session.REFUSAL} refusal",
+        ),
+        ("1", "`sequence`", "`u16`", "chosen by the programmer; the answer repeats it"),
+        ("3", "`message`", "`u8`", "number of the message; the answer repeats it"),
+        (str(session.HEADER), "body", "", f"at most {codec.MAX_BODY} octets, see the messages"),
+    )
+    return f"""
+## Packets, sequence, retry
+
+{_table(("at", "field", "type", "meaning"), rows)}
+
+The programmer asks, the pump answers: one answer to a request, in order, and no frame unasked. A
+reply's body is the message's reply; a refusal's body is the same for all messages, see Refusals.
+What is no request gets no answer. On a board whose console is the port, text may stand between
+frames.
+
+- A programmer takes a sequence at random, adds 1 (modulo 2^16) for every new request, and has one
+  request under way at a time.
+- No answer within {REPLY_S:g} s: it sends the same octets again, {TRIES} times in all. An answer
+  with another sequence or message is a late one and is ignored.
+- The pump keeps its last answer. A request equal to the last one in every octet gets that answer
+  again and is not carried out again. `hello` is the exception: it is always answered anew.
+- The last answer is forgotten when the pump restarts.
+"""
+
+
+def _prepare_and_confirm() -> str:
+    valid_s = pump_constant("commands", "TOKEN_VALID_US") / 1e6
+    commands = [message.name for message in messages.TABLE if message.prepared]
+    return f"""
+## Prepare and confirm
+
+What moves drug or settings ({_names(commands)}) is refused as a plain request
+(`not_prepared`). It takes two:
+
+1. `prepare` carries the command's number and its request. The pump checks it as if it were to be
+   carried out, changes nothing, and answers with a token and the command's reply: what it would
+  do.
+2. `confirm` carries the token. The pump checks again, carries the command out once, and answers
+   with the number of the event that recorded it and the instant it took effect.
+
+The token is bound to the octets it was made for. It is good for {valid_s:g} s, for one command,
+and until the next `prepare`, the next `hello` or a restart. A refused `prepare` leaves an
+earlier token as it was. Confirming a second time with the token of the last command that was
+carried out gives the same answer and carries nothing out.
+
+A command is done, not done, or unknown. When no answer to `confirm` comes, `get_status` tells:
+`last_token` is the token of the last command carried out. It is zero after a restart; then only
+the event log and the account can tell.
+"""
+
+
+def _worked_frames() -> str:
+    hello = {**_HELLO, "table_hash": messages.table_hash()}
+    hello["sealed"] = int(session.OpenSession.sealed)
+    ask = _packet(session.REQUEST, messages.HELLO, b"")
+    body = _encoded(messages.HELLO.reply, hello)
+    answer = _packet(session.REPLY, messages.HELLO, body)
+    bolus = _encoded(messages.START_BOLUS.request, _BOLUS)
+    echo = _encoded(messages.START_BOLUS.reply, _BOLUS_ECHO)
+    prepare = _encoded(
+        messages.PREPARE.request, {"command": messages.START_BOLUS.number, "body": bolus}
+    )
+    valid_ms = pump_constant("commands", "TOKEN_VALID_US") // 1000
+    prepared = _encoded(
+        messages.PREPARE.reply, {"token": _TOKEN, "valid_ms": valid_ms, "body": echo}
+    )
+    confirm = _encoded(messages.CONFIRM.request, {"token": _TOKEN})
+    volume_ul = _BOLUS["volume_nl"] / 1000
+    minutes = _BOLUS["duration_us"] / 60e6
+    return f"""
+## Worked frames
+
+`hello` with sequence {_SEQUENCE}: packet, then frame.
+
+    {_hex(ask)}
+    {_hex(_frame(ask))}
+
+Read backwards: the flags off, each {frame.ESCAPE:02x} dropped and the octet behind it xor 20 gives
+`{_hex(ask)}` and the FCS `{_hex(crc32(ask).to_bytes(4, "little"))}`: kind {ask[0]} (request),
+sequence {_SEQUENCE}, message {ask[3]} (`hello`), no body.
+
+A reply from a board called {hello["board"]}, octet by octet:
+
+{_annotated(answer, messages.HELLO.reply, hello)}
+
+and its frame, FCS `{_hex(crc32(answer).to_bytes(4, "little"))}`:
+
+{_listing(_frame(answer))}
+
+A bolus of {volume_ul:g} uL over {minutes:g} min, as bodies. `prepare`:
+
+{_listing(prepare)}
+
+its reply, with the token, how long it is good, and the echo (volume, time it will take, rate):
+
+{_listing(prepared)}
+
+`confirm`:
+
+{_listing(confirm)}
+"""
+
+
+def _annotated(packet: bytes, fields: Fields, values: Mapping[str, Any]) -> str:
+    """Table of a packet: offset, octets, field, value."""
+    kind, sequence, message = struct.unpack("<BHB", packet[: session.HEADER])
+    rows = [
+        ("0", _hex(packet[0:1]), "`kind`", f"{kind}"),
+        ("1", _hex(packet[1:3]), "`sequence`", f"{sequence}"),
+        ("3", _hex(packet[3:4]), "`message`", f"{message}"),
+    ]
+    at = session.HEADER
+    for field in fields:
+        name = field[0]
+        octets = _encoded((field,), values)
+        value = values[name]
+        shown = f'"{value}"' if isinstance(value, str) else f"{value}"
+        if isinstance(value, bytes):
+            shown = value.hex()
+        elif name == "table_hash":
+            shown = f"{value:08x}"
+        rows.append((str(at), _hex(octets), f"`{name}`", shown))
+        at += len(octets)
+    return _table(("at", "octets", "field", "value"), rows)
+
+
+def _messages() -> str:
+    index = _table(
+        ("number", "message", "roles", "prepared", ""),
+        (
+            (
+                str(message.number),
+                f"[`{message.name}`](#{message.number}-{message.name})",
+                _roles(message),
+                "yes" if message.prepared else "",
+                message.text,
+            )
+            for message in messages.TABLE
+        ),
+    )
+    return "\n\n".join(
+        [
+            "## Messages",
+            "Roles are who may send a message once sessions are authenticated. Today nothing "
+            "checks them.",
+            index,
+            *(_message(message) for message in messages.TABLE),
+        ]
+    )
+
+
+def _roles(message: Message) -> str:
+    names = (
+        (messages.PATIENT, "patient"),
+        (messages.CLINICIAN, "clinician"),
+        (messages.SERVICE, "service"),
+    )
+    return ", ".join(name for bit, name in names if message.roles & bit) or "anyone"
+
+
+def _message(message: Message) -> str:
+    sent = "through `prepare` and `confirm` only" if message.prepared else "as a request"
+    lines = [
+        f"### {message.number} {message.name}",
+        message.text,
+        f"Roles: {_roles(message)}. Sent {sent}.",
+    ]
+    for title, fields in (("Request", message.request), ("Reply", message.reply)):
+        if fields:
+            lines += [f"{title}, {_size(fields)} octets:", _fields(fields)]
+        else:
+            lines.append(f"{title}: empty.")
+    return "\n\n".join(lines)
+
+
+def _refusals() -> str:
+    rows = (
+        (str(code), f"`{name}`", text) for code, (name, text) in sorted(messages.REFUSALS.items())
+    )
+    return f"""
+## Refusals
+
+The body of a refusal. Nothing has changed when one comes, unless it is `internal`: then the
+motor is stopped.
+
+{_fields(messages.ERROR)}
+
+`field` is the field that was refused, `value` what was sent in it and `limit` what it broke, in
+the unit of the field's name; 0 where there is none.
+
+{_table(("code", "name", "meaning"), rows)}
+{_not_yet("No pump sends these yet", (name for name, _ in messages.REFUSALS.values()))}
+"""
+
+
+def _not_yet(said: str, names: Iterable[str]) -> str:
+    unused = _unused(names)
+    return f"\n{said}: {_names(unused)}.\n" if unused else ""
+
+
+def _modes() -> str:
+    ready = [hasattr(messages, name.upper()) for name in messages.MODES]
+    rows = (
+        (str(number), f"`{name}`", "" if ready[number] else "not there yet")
+        for number, name in enumerate(messages.MODES)
+    )
+    reasons = ((str(number), name) for number, name in enumerate(messages.STOP_REASONS))
+    causes = ((str(number), name) for number, name in enumerate(messages.RESET_CAUSES))
+    low = pump_constant("prescription", "RATE_LOW_NL_DAY")
+    high = pump_constant("prescription", "RATE_HIGH_NL_DAY")
+    step = pump_constant("prescription", "RATE_STEP_NL_DAY")
+    minimum = pump_constant("prescription", "MINIMUM_RATE_NL_DAY")
+    return f"""
+## Modes, stop reasons, reset causes
+
+{_table(("mode", "name", ""), rows)}
+
+`simple_continuous` runs {_number(low)} to {_number(high)} nL/day in multiples of {_number(step)};
+`minimum_rate` runs {_number(minimum)} nL/day.
+
+{_table(("stop reason", ""), reasons)}
+
+{_table(("reset cause", ""), causes)}
+"""
+
+
+def _record_rows() -> list[tuple[str, str, str, str]]:
+    kinds = messages.EVENT_FORMAT[1:]
+    if messages.EVENT_FORMAT[0] != "<" or len(kinds) != len(_RECORD):
+        raise ValueError(f"event records are now {messages.EVENT_FORMAT}: tell their fields here")
+    rows: list[tuple[str, str, str, str]] = []
+    for index, (kind, (name, text)) in enumerate(zip(kinds, _RECORD, strict=True)):
+        at = struct.calcsize("<" + kinds[:index])
+        rows.append((str(at), f"`{name}`", f"`{_FORMAT_TYPES[kind]}`", text))
+    end = struct.calcsize(messages.EVENT_FORMAT)
+    if end + 4 != messages.EVENT_SIZE:
+        raise ValueError(f"records have {messages.EVENT_SIZE} octets, their format {end} + 4")
+    rows.append((str(end), "`crc`", "`u32`", f"CRC-32 of the {end} octets before it"))
+    return rows
+
+
+def _events() -> str:
+    record_table = _table(("at", "field", "type", "meaning"), _record_rows())
+    code = messages.EVENT["bolus_started"]
+    value = _BOLUS["volume_nl"] * 1000
+    body = struct.pack(messages.EVENT_FORMAT, 7, code, 0, 0, 90_000_000, 0, value)
+    record = body + crc32(body).to_bytes(4, "little")
+    files = pump_constant("eventlog", "FILES")
+    in_file = pump_constant("eventlog", "FILE_RECORDS")
+    rows = (
+        (str(code), f"`{name}`", text) for code, (name, text) in sorted(messages.EVENTS.items())
+    )
+    return f"""
+## Events
+
+`get_events` hands records out as they are stored, {messages.EVENT_SIZE} octets each:
+
+{record_table}
+
+A record whose CRC is wrong is damaged, and nothing in it is to be believed; its place says its
+number. The pump keeps at least {_number((files - 1) * in_file)} records, the oldest go first. A
+record is written after what it tells of has begun.
+
+Record 7, {value // 1000:,} nL started 90 s after the pump did, clock not set:
+
+{_listing(record)}
+
+{_table(("code", "name", "text"), rows)}
+{_not_yet("No pump writes these yet", (name for name, _ in messages.EVENTS.values()))}
+"""
+
+
+def _faults() -> str:
+    rows = (
+        (str(code), f"`{name}`", text, remedy)
+        for code, (name, text, remedy) in sorted(messages.FAULTS.items())
+    )
+    low = pump_constant("ledger", "RATIO_LOW_PPM")
+    high = pump_constant("ledger", "RATIO_HIGH_PPM")
+    small = pump_constant("ledger", "_UNEXPLAINED_SMALL_PL")
+    large = pump_constant("ledger", "_UNEXPLAINED_LARGE_PL")
+    reservoir = pump_constant("ledger", "_SMALL_RESERVOIR_PL")
+    return f"""
+## Faults
+
+The first fault latches: the motor is stopped and stays so until the pump restarts. `get_status`
+has its number and what was seen. Reads still work, and so does what the remedy asks for.
+
+{_table(("fault", "name", "what", "remedy"), rows)}
+{_not_yet("No pump latches these yet", (name for name, _, _ in messages.FAULTS.values()))}
+A refill's `flagged` is no fault, only a record (`discrepancy`): true / programmed volume outside
+{_number(low)} to {_number(high)} ppm, or more than {_number(small)} pL
+unexplained in a reservoir of up to {_number(reservoir)} pL, {_number(large)} pL in a larger one.
+"""
+
+
+def _hash() -> str:
+    return f"""
+## Versions and the table's hash
+
+`hello` carries `wire_version` ({messages.WIRE_VERSION}: frames, packets, retry) and `table_hash`
+(`{messages.table_hash():08x}`). A programmer with
+another version or hash stops there and names both. The hash is a CRC-32 that begins with the wire
+version and goes over each message's number, name, roles, whether it is prepared, and the names,
+types and ranges of its fields; over the refusal's body; the codes and names of refusals, events
+and faults; the modes, stop reasons, reset causes and the event record's format. Texts meant for
+people are not in it.
+
+In every version the reply to `hello` begins with these two, so that any programmer can name what
+it has met.
+"""
+
+
+def _not_there() -> str:
+    if session.OpenSession.sealed:
+        raise ValueError("sessions are sealed now: tell here what that protects")
+    return """
+## Not there yet
+
+`hello` says `sealed: 0`, and means it: **nobody is authenticated and nothing is encrypted.**
+Whoever reaches the port can read everything and can program, stop and bolus.
+
+- No keys, no session keys, no tag on a packet. The FCS finds damage, not forgery.
+- Roles are in the table and are not enforced.
+- A recorded `confirm` is useless without its token, but tokens travel in clear, and nothing ties
+  a packet to a session: whoever listens can take part.
+- No limit on attempts, no back-off, no end of a session after silence.
+- No message of the patient's, no alarms, no flex or periodic bolus, no priming or bridge bolus.
+- On a board whose console is the port, a Ctrl-C outside a frame may stop the pump and open the
+  REPL.
+"""
+
+
+def main() -> int:
+    """Write the document."""
+    path().write_text(protocol_document(), encoding="utf-8")
+    print(path())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,476 @@
+"""How the ``cisterna`` command shows things on a terminal: at most 100 columns, the same words and
+numbers without colours, and one value a line where the output is no terminal.
+
+Text that came from a pump or a file is shown on one line without control characters.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cisterna.amounts import (
+    exact_decimal,
+    format_concentration,
+    format_dose_rate,
+    format_mass,
+    format_rate,
+    format_volume_nl,
+    format_volume_pl,
+)
+from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
+from cisterna.finding import Answer
+from cisterna.interrogation import Interrogation
+from cisterna.prescription import Therapy
+from cisterna.programmer import Event, Status, Values
+from cisterna.run_samples import plain
+from pump_wire.messages import (
+    BY_COMMAND,
+    BY_FAULT,
+    EMPTY_RESERVOIR,
+    FAULTS,
+    MODES,
+    NO_PRESCRIPTION,
+    RESET_CAUSES,
+    SINGLE_BOLUS,
+    STOPPED,
+)
+
+WIDTH = 100  # columns at most
+_UNLIMITED = 10_000  # columns where the output is no terminal: lines are not broken
+
+_GOOD, _BAD, _QUIET, _LOUD = "green", "bold red", "dim", "bold"
+_NAME_WIDTH = 20
+_SCALE = 30  # characters of the reservoir's scale
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+Value = str | Text
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr as they are now. Markup is off: text is shown as it is."""
+    stream = sys.stderr if stderr else sys.stdout
+    shown = Console(file=stream, markup=False, highlight=False, emoji=False)
+    shown.width = min(shown.width, WIDTH) if shown.is_terminal else _UNLIMITED
+    return shown
+
+
+# -- words -------------------------------------------------------------------------------------
+
+
+def volume(volume_pl: int | Fraction) -> str:
+    """A volume to 0.1 nL."""
+    return format_volume_pl(volume_pl, digits=7 if abs(volume_pl) >= 10_000_000 else 4)
+
+
+def microlitres(volume_pl: int) -> str:
+    """A volume of a bolus, to 0.1 uL."""
+    return format_volume_pl(volume_pl, digits=1, unit="uL")
+
+
+def mass(mass_ng: int | Fraction | None) -> str:
+    """A mass to 3 decimals of its unit; "?" when it is not known."""
+    return "?" if mass_ng is None else format_mass(mass_ng, digits=3)
+
+
+def dose_rate(rate_ng_day: int | Fraction | None) -> str:
+    """A dose rate to 3 decimals of its unit; "?" when it is not known."""
+    return "?" if rate_ng_day is None else format_dose_rate(rate_ng_day, digits=3)
+
+
+def signed(text: str) -> str:
+    """A number in words with a plus if it is above zero."""
+    return text if text.startswith(("-", "0 ")) else "+" + text
+
+
+def wall(wall_s: int, seconds: bool = False) -> str:
+    """Wall time in UTC; "not set" for 0."""
+    if not wall_s:
+        return "not set"
+    try:
+        moment = _EPOCH + timedelta(seconds=wall_s)
+    except OverflowError:
+        return "after the year 9999"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def span(us: int) -> str:
+    """A length of time to two units: "59 days 22 h", "3 h 20 min", "10 min", "45 s"."""
+    if us >= DAY_US:
+        days, hours = us // DAY_US, us % DAY_US // HOUR_US
+        return f"{days:,} {'day' if days == 1 else 'days'}" + (f" {hours} h" if hours else "")
+    if us >= HOUR_US:
+        hours, minutes = us // HOUR_US, us % HOUR_US // MINUTE_US
+        return f"{hours} h" + (f" {minutes} min" if minutes else "")
+    if us >= MINUTE_US:
+        minutes, seconds = us // MINUTE_US, us % MINUTE_US // 1_000_000
+        return f"{minutes} min" + (f" {seconds} s" if seconds else "")
+    return f"{us // 1_000_000} s"
+
+
+def pump_clock(us: int) -> str:
+    """The pump's clock as days and h:min:s."""
+    seconds = us // 1_000_000
+    days, rest = divmod(seconds, 86_400)
+    return f"{days:,} d {rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+
+
+def change(old: int | Fraction, new: int | Fraction) -> Text:
+    """By how much ``new`` differs from ``old``, with the factor where it is large."""
+    if old == new:
+        return Text("unchanged", style=_QUIET)
+    if not old or not new:
+        return Text("from nothing" if not old else "to nothing", style=_LOUD)
+    percent = signed(exact_decimal(100 * (Fraction(new) - old) / old, digits=1))
+    factor = Fraction(new) / old
+    text = f"{percent} %"
+    if factor >= 2:
+        text += f", {exact_decimal(factor, digits=2)} times as much"
+    elif factor <= Fraction(1, 2):
+        text += f", 1/{exact_decimal(1 / factor, digits=2)} of it"
+    large = not Fraction(8, 10) <= factor <= Fraction(12, 10)
+    return Text(text, style=_BAD if large else "")
+
+
+# -- parts of screens --------------------------------------------------------------------------
+
+
+def title(shown: Console, text: str) -> None:
+    """A heading."""
+    shown.print(Text(text, style=_LOUD))
+
+
+def note(shown: Console, text: str, style: str = "") -> None:
+    """A line of text, indented as it begins."""
+    indent = len(text) - len(text.lstrip(" "))
+    _hanging(shown, Text(" " * indent), Text(plain(text), style=style))
+
+
+def good(shown: Console, text: str) -> None:
+    """What went well."""
+    note(shown, text, _GOOD)
+
+
+def path(shown: Console, text: str) -> None:
+    """A file's name, never broken, so that it can be copied."""
+    shown.print(Text(text), soft_wrap=True)
+
+
+def rows(shown: Console, pairs: Iterable[tuple[str, Value]]) -> None:
+    """Names and values, one a line."""
+    lines = list(pairs)
+    width = max([_NAME_WIDTH - 2, *(len(name) for name, _ in lines)])
+    for name, value in lines:
+        text = value if isinstance(value, Text) else Text(plain(value))
+        _hanging(shown, Text(f"  {name:<{width}}  ", style=_QUIET), text)
+
+
+def _hanging(shown: Console, start: Text, text: Text) -> None:
+    """``text`` behind ``start``, its further lines below its first."""
+    for line in text.wrap(shown, max(shown.width - len(start), 1), overflow="fold"):
+        line.rstrip()
+        shown.print(start + line)
+        start = Text(" " * len(start))
+
+
+# -- screens -----------------------------------------------------------------------------------
+
+
+def status_screen(shown: Console, seen: Interrogation) -> None:
+    """What the pump is and does."""
+    who = seen.identity
+    sealed = "sealed link" if who.sealed else "open link (not sealed)"
+    title(shown, f"Pump {who.serial.hex()} on {plain(seen.port)}")
+    note(
+        shown,
+        f"  board {who.board}, firmware {who.firmware}, MicroPython {who.vm}, {sealed}",
+        _QUIET,
+    )
+    title(shown, "\nTherapy")
+    rows(shown, _therapy_rows(seen))
+    title(shown, "\nReservoir")
+    rows(shown, _reservoir_rows(seen))
+    title(shown, "\nClock")
+    rows(shown, _clock_rows(seen))
+
+
+_STOPPED_REMEDY = {
+    NO_PRESCRIPTION: "program one: cisterna program FILE",
+    BY_COMMAND: "cisterna resume starts it again",
+    EMPTY_RESERVOIR: "refill it, then tell the pump: cisterna refill",
+    BY_FAULT: "see the fault below",
+}
+
+
+def mode_now(status: Status) -> Text:
+    """What the pump does, and if it is stopped, why and what to do."""
+    if status.mode == SINGLE_BOLUS:
+        return Text(f"{status.mode_name}, then back to {mode_words(status.return_mode)}")
+    if status.mode != STOPPED:
+        return Text(status.mode_name)
+    text = Text(f"STOPPED ({status.stopped_because})", style=_BAD)
+    remedy = _STOPPED_REMEDY.get(status.stop_reason)
+    return text.append(f"  {remedy}", style="not bold default") if remedy else text
+
+
+def mode_words(mode: int) -> str:
+    """An infusion mode of the message table in words."""
+    return MODES[mode].replace("_", " ")
+
+
+def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    status, therapy = seen.status, seen.therapy
+    lines: list[tuple[str, Value]] = [("Mode", mode_now(status))]
+    rate = format_rate(status.rate_nl_day)
+    if therapy is not None and status.rate_nl_day:
+        rate += f" = {dose_rate(seen.dose_rate_ng_day(status.rate_nl_day))} of {therapy.drug}"
+    lines.append(("Rate now", rate))
+    if therapy is not None:
+        drug = f"{therapy.drug} {format_concentration(therapy.concentration_ng_ml)}"
+        prescribed = f"{drug}, {therapy.mode_name}"
+        if therapy.rate_nl_day:
+            prescribed += (
+                f", {format_rate(therapy.rate_nl_day)} = {dose_rate(therapy.day_total.mass_ng)}"
+            )
+        lines.append(("Prescribed", prescribed))
+    else:
+        lines.append(("Prescribed", "nothing"))
+    lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
+    if status.fault:
+        _, text, remedy = FAULTS.get(status.fault, ("", f"fault {status.fault}", ""))
+        fault = Text(f"FAULT: {text}", style=_BAD)
+        fault.append(f"  {plain(status.fault_text)}", style="not bold default")
+        lines.append(("Fault", fault))
+        lines.append(("", f"to do: {remedy}"))
+    else:
+        lines.append(("Fault", "none"))
+    return lines
+
+
+def bolus_progress(seen: Interrogation) -> str:
+    """The running bolus in words."""
+    status = seen.status
+    given_pl = status.bolus_pl - status.bolus_left_pl
+    drug = f" ({mass(seen.mass_ng(Fraction(status.bolus_pl, 1000)))})" if seen.therapy else ""
+    return (
+        f"{microlitres(status.bolus_pl)}{drug}: {microlitres(given_pl)} given, "
+        f"{microlitres(status.bolus_left_pl)} to go, done in {span(seen.bolus_left_us)}"
+    )
+
+
+def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    account, step_pl = seen.account, seen.status.step_pl
+    low = volume(account.low_mark_pl)
+    if not account.refills:
+        what = 'no refill recorded: cisterna refill --measured "0 mL" --fill "20 mL"'
+        return [("Expected residual", what), ("Low mark", low)]
+    residual = Text(f"{volume(account.residual_pl)} of {volume(account.capacity_pl)}  ")
+    is_low = account.residual_pl <= account.low_mark_pl
+    residual.append(_scale(account.residual_pl, account.capacity_pl), _BAD if is_low else "")
+    delivered = f"{volume(account.delivered_pl)} = {account.delivered_pl // step_pl:,} steps"
+    if account.bolus_pl:
+        delivered += f", {volume(account.bolus_pl)} of it by boluses"
+    return [
+        ("Expected residual", residual),
+        ("Delivered", f"{delivered}, since the refill"),
+        ("Last refill", f"{volume(account.fill_pl)} put in, {_refill_time(seen)}"),
+        ("Low mark", _forecast(seen, low)),
+    ]
+
+
+def _refill_time(seen: Interrogation) -> str:
+    account = seen.account
+    if account.refill_wall_s:
+        return wall(account.refill_wall_s)
+    if account.refill_uptime_us:
+        return span(seen.status.uptime_us - account.refill_uptime_us) + " ago"
+    return "at a time not known"
+
+
+def _forecast(seen: Interrogation, low: str) -> Value:
+    left_us = seen.low_in_us
+    if left_us is None:
+        return f"{low}; no date: nothing is delivered"
+    if not left_us:
+        return Text(f"{low}: REACHED, refill now", style=_BAD)
+    date = wall(seen.wall_s + left_us // 1_000_000)
+    if not seen.status.wall_s:
+        date = f"{date.split()[0]} (computer's clock)"
+    return f"{low}, at this rate on {date}, in {span(left_us)}"
+
+
+def _scale(part_pl: int, whole_pl: int) -> str:
+    filled = min(max(part_pl, 0) * _SCALE // whole_pl, _SCALE) if whole_pl else 0
+    return "[" + "#" * filled + "." * (_SCALE - filled) + "]"
+
+
+def _clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    status = seen.status
+    cause = RESET_CAUSES[seen.identity.reset_cause]
+    started = f"start {seen.identity.boots:,}, cause: {cause}"
+    return [
+        ("Wall time", clock_words(status.wall_s, seen.computer_s)),
+        ("Running for", f"{span(status.uptime_us)} ({started})"),
+    ]
+
+
+def clock_words(pump_s: int, computer_s: int) -> str:
+    """The pump's wall time, and how far it is from this computer's."""
+    if not pump_s:
+        return "not set: cisterna clock --set"
+    off_s = pump_s - computer_s
+    if abs(off_s) <= 1:
+        return f"{wall(pump_s, True)}, as this computer's"
+    way = "ahead of" if off_s > 0 else "behind"
+    return f"{wall(pump_s, True)}, {span(abs(off_s) * 1_000_000)} {way} this computer's"
+
+
+def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:
+    """Every port and what is there."""
+    pumps = [answer for answer in answers if answer.state == "pump"]
+    if pumps:
+        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+        for name in ("Port", "Serial", "Board", "Firmware", "Link", "Mode"):
+            table.add_column(name, overflow="fold")
+        for answer in pumps:
+            assert answer.identity is not None
+            assert answer.status is not None
+            who = answer.identity
+            table.add_row(
+                plain(answer.candidate.port),
+                who.serial.hex(),
+                plain(who.board),
+                plain(who.firmware),
+                "sealed" if who.sealed else "open",
+                answer.status.mode_name,
+            )
+        shown.print(table)
+    for answer in answers:
+        if answer.state != "pump":
+            where = f"{answer.candidate.port} ({answer.candidate.description})"
+            note(shown, f"{where}: {answer.problem}", _QUIET)
+
+
+def outcome(shown: Console, text: str, status: Status) -> None:
+    """What was done, and what the pump does now."""
+    good(shown, text)
+    now = mode_now(status)
+    if status.mode != STOPPED:
+        now.append(f", {format_rate(status.rate_nl_day, digits=6)}")
+    rows(shown, [("Now", now)])
+
+
+def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:
+    """A prescription, as it was understood."""
+    rows(shown, ((name, value) for name, value, _ in _therapy_lines(therapy)))
+    for text in notes:
+        note(shown, f"  note: {text}", "yellow")
+
+
+def _therapy_lines(therapy: Therapy) -> list[tuple[str, str, int | Fraction | None]]:
+    """Name, value in words, and the number by which a change is measured."""
+    total = therapy.day_total
+    return [
+        ("Drug", plain(therapy.drug), None),
+        (
+            "Concentration",
+            format_concentration(therapy.concentration_ng_ml),
+            therapy.concentration_ng_ml,
+        ),
+        ("Mode", therapy.mode_name, None),
+        ("Rate", format_rate(therapy.basal_rate_nl_day), therapy.basal_rate_nl_day),
+        ("24 h volume", format_volume_nl(total.volume_nl, digits=6), total.volume_nl),
+        ("24 h drug", mass(total.mass_ng), total.mass_ng),
+        ("Reservoir", format_volume_nl(therapy.capacity_nl), therapy.capacity_nl),
+        ("Low mark", format_volume_nl(therapy.low_mark_nl), therapy.low_mark_nl),
+    ]
+
+
+def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
+    """The prescription in force and the new one side by side."""
+    if old is None:
+        therapy_screen(shown, new, ())
+        rows(shown, [("In force now", "nothing")])
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    table.add_column("", style=_QUIET, min_width=_NAME_WIDTH - 2)
+    table.add_column("Now", overflow="fold")
+    table.add_column("New", style=_LOUD, overflow="fold")
+    table.add_column("Change")
+    lines = zip(_therapy_lines(old), _therapy_lines(new), strict=True)
+    for (name, was, was_amount), (_, value, amount) in lines:
+        if amount is not None and was_amount is not None:
+            differs = change(was_amount, amount)
+        elif value == was:
+            differs = Text("unchanged", style=_QUIET)
+        else:
+            differs = Text("changed", style=_BAD)
+        table.add_row(f"  {name}", was, value, differs)
+    shown.print(table)
+    if (old.drug, old.concentration_ng_ml) != (
+        new.drug,
+        new.concentration_ng_ml,
+    ):
+        note(
+            shown,
+            "  Another drug or concentration: tubing and catheter still hold the old one, and"
+            " there is no bridge bolus in this version.",
+            "yellow",
+        )
+
+
+def refill_screen(shown: Console, found: Values, request: Values, first: bool) -> None:
+    """What a refill tells. ``found``: the pump's echo to record_refill; ``request``: what it was
+    asked to record. ``first``: no refill was recorded before."""
+    lines: list[tuple[str, Value]] = [
+        ("Reason", str(request["reason"])),
+        ("Measured residual", format_volume_nl(request["measured_nl"])),
+    ]
+    if first:
+        lines.append(("Expected residual", "none: the first refill, nothing to compare with"))
+    else:
+        ratio = exact_decimal(Fraction(found["ratio_ppm"], 1_000_000), digits=4)
+        lines += [
+            ("Expected residual", volume(found["expected_pl"])),
+            ("Discrepancy", f"{signed(volume(found['discrepancy_pl']))} (measured - expected)"),
+            (
+                "Ratio",
+                f"{ratio} (delivered {volume(found['true_pl'])} / programmed "
+                f"{volume(found['programmed_pl'])})"
+                if found["ratio_ppm"]
+                else "none: nothing was programmed, or more was found than was put in",
+            ),
+            ("Verdict", refill_verdict(found)),
+        ]
+    lines.append(("To be put in", format_volume_nl(request["fill_nl"])))
+    rows(shown, lines)
+
+
+def refill_verdict(found: Values) -> Text:
+    """Whether the pump flags a discrepancy."""
+    if found["flagged"]:
+        return Text("DISCREPANCY outside the limits: find out why before going on", style=_BAD)
+    return Text("within the limits", style=_GOOD)
+
+
+def event_line(event: Event, start: int) -> Text:
+    """One record: number, time, words. ``start``: the start of the pump it belongs to."""
+    if event.damaged:
+        when = "?"
+    elif event.wall_s:
+        when = wall(event.wall_s, True)
+    else:
+        when = f"start {start} + {pump_clock(event.uptime_us)}"
+    line = Text(f"{event.sequence:>6}  {when:<27}  ", style=_QUIET)
+    style = _BAD if event.damaged or event.name in _ALARMING else "not dim"
+    return line.append(plain(event.text), style=style)
+
+
+_ALARMING = ("fault_latched", "discrepancy", "empty_reservoir")

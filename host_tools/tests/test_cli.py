@@ -1,0 +1,619 @@
+"""The ``cisterna`` command on a virtual pump, through its serial port: what it shows and does,
+and its exit codes. The plant, not the pump, tells what was delivered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cisterna import finding, prescription
+from cisterna.bench_virtual import VirtualBench
+from cisterna.prescription import NOTICE
+from host_tools.tests.conftest import Cisterna, Other
+from pump_wire import messages
+
+BACLOFEN = prescription.load(prescription.shipped()["baclofen"]).therapy
+MORPHINE = prescription.load(prescription.shipped()["morphine"]).therapy
+COMMANDS = (
+    *("sim", "demo", "ports", "status", "program", "bolus", "stop", "resume", "refill"),
+    *("log", "clock", "report", "flash", "bench"),
+)
+
+
+def programmed(cisterna: Cisterna, *, filled: bool = True) -> None:
+    """Bring a new pump to deliver baclofen."""
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    if filled:
+        assert cisterna("refill", "--measured", "0 mL", "--fill", "20 mL", "--yes").code == 0
+
+
+# -- help --------------------------------------------------------------------------------------
+
+
+def test_help_says_what_it_is_not(cisterna: Cisterna) -> None:
+    shown = cisterna("--help")
+    assert shown.code == 0
+    assert NOTICE in " ".join(shown.out.split())
+    listed = re.findall(r"^  ([a-z]+)  ", shown.out, re.MULTILINE)
+    assert listed == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(cisterna: Cisterna, command: str) -> None:
+    shown = cisterna(command, "--help")
+    assert shown.code == 0
+    assert f"Examples:\n    cisterna {command}" in shown.out
+    assert "--json" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+
+
+def test_version(cisterna: Cisterna) -> None:
+    shown = cisterna("--version")
+    assert shown.code == 0
+    assert f"{messages.table_hash():08x}" in shown.out
+
+
+def test_nothing_asked_shows_the_help_and_is_a_usage_error(cisterna: Cisterna) -> None:
+    shown = cisterna()
+    assert shown.code == 2
+    assert "Usage: cisterna" in shown.out
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def test_status_is_one_json_document(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.advance(days=30)
+    shown = cisterna("status", "--json")
+    assert (shown.code, shown.err) == (0, "")
+    status = shown.json
+    truth = bench.truth()
+    assert status["port"] == bench.port
+    assert status["identity"]["board"] == "virtual"
+    assert status["identity"]["sealed"] == 0
+    assert status["status"]["mode_name"] == "simple continuous"
+    assert status["status"]["rate_nl_day"] == 200_000
+    assert status["account"]["delivered_pl"] == truth["delivered_pl"] == 6_000_000_000
+    assert status["prescription"]["day_mass_ng"] == 100_000
+    low_us = status["forecast"]["low_in_us"]
+    assert low_us == 60 * 86_400_000_000  # 12 mL more at 0.2 mL/day
+
+
+def test_the_forecast_is_the_day_the_plant_gets_there(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    programmed(cisterna)
+    bench.advance(days=1, hours=1)
+    assert cisterna("bolus", "5 mL", "--over", "20 h", "--yes").code == 0
+    bench.advance(hours=3)
+    low_us = cisterna("status", "--json").json["forecast"]["low_in_us"]
+    bench.advance(us=low_us)
+    step_pl = bench.truth()["step_pl"]
+    assert 0 <= bench.truth()["residual_pl"] - 2_000_000_000 <= step_pl
+    assert cisterna("status", "--json").json["forecast"]["low_in_us"] == 0
+    assert "2 mL: REACHED, refill now" in cisterna("status").out
+
+
+def test_status_is_one_screen(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    assert cisterna("clock", "--set").code == 0
+    bench.advance(days=30)
+    assert cisterna("bolus", "10 ug", "--over", "10 min", "--yes").code == 0
+    bench.advance(minutes=5)
+    shown = cisterna("status")
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    for text in (
+        f"on {bench.port}",
+        "single bolus, then back to simple continuous",
+        "2.88 mL/day = 1.44 mg/day of baclofen",
+        "20 uL (10 ug): 10 uL given, 10 uL to go, done in 5 min",
+        "13.99 mL of 20 mL",
+        "60,100 steps, 0.01 mL of it by boluses",
+        "in 59 days",
+        "open link (not sealed)",
+    ):
+        assert text in shown.out
+
+
+def test_status_of_a_new_pump_says_what_to_do(cisterna: Cisterna, bench: VirtualBench) -> None:
+    assert bench.truth()["steps"] == 0
+    shown = cisterna("status").out
+    assert "STOPPED (no prescription)  program one: cisterna program FILE" in shown
+    assert "no refill recorded: cisterna refill" in shown
+    assert "not set: cisterna clock --set" in shown
+
+
+def test_status_shows_a_fault_with_its_remedy(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.cut_power()
+    for copy in ("/prescription.0", "/prescription.1"):
+        bench.write_flash_file(copy, b"not a prescription")
+    bench.power_on()
+    text, remedy = messages.FAULTS[messages.FAULT["settings_damaged"]][1:]
+    shown = cisterna("status")
+    assert shown.code == 0
+    assert f"FAULT: {text}" in shown.out
+    assert f"to do: {remedy}" in shown.out
+    refused = cisterna("bolus", "10 uL", "--over", "1 min", "--yes")
+    assert refused.code == 1
+    assert text in refused.err
+    assert f"to do: {remedy}" in refused.err
+
+
+def test_log_is_oldest_first_with_times(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.advance(days=1, hours=2)
+    assert cisterna("clock", "--set").code == 0
+    assert cisterna("stop", "--yes").code == 0
+    bench.cut_power()
+    bench.power_on()
+    shown = cisterna("log")
+    lines = shown.out.splitlines()
+    assert shown.code == 0
+    assert "start 1 + 0 d 00:00:00" in lines[0]
+    assert lines[0].endswith("pump started, reset cause: power on")
+    assert any("refill recorded, fill 20 mL" in line for line in lines)
+    stopped = next(line for line in lines if line.endswith("delivery stopped by command"))
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", stopped)
+    assert "start 2 + 0 d 00:00:00" in lines[-1]
+    events = cisterna("log", "--json").json["events"]
+    assert [event["sequence"] for event in events] == list(range(len(lines)))
+    assert events[-1]["name"] == "pump_started"
+
+
+def test_log_from_a_number_and_the_last(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    count = len(cisterna("log", "--json").json["events"])
+    assert bench.truth()["steps"] == 0
+    some = cisterna("log", "--first", "2", "--json").json["events"]
+    assert [event["sequence"] for event in some] == list(range(2, count))
+    last = cisterna("log", "--last", "2", "--json").json["events"]
+    assert [event["sequence"] for event in last] == [count - 2, count - 1]
+    assert cisterna("log", "--first", "1", "--last", "1").code == 2
+    assert cisterna("log", "--follow", "--json").code == 2
+
+
+def test_log_shows_a_damaged_record_as_damaged(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.cut_power()
+    name = "/log/00000000"
+    records = bytearray(bench.read_flash_file(name))
+    records[messages.EVENT_SIZE + 8] ^= 1
+    bench.write_flash_file(name, bytes(records))
+    bench.power_on()
+    lines = cisterna("log").out.splitlines()
+    assert "this record is damaged" in lines[1]
+    assert "damaged" not in lines[0] + lines[2]
+    event = cisterna("log", "--json").json["events"][1]
+    assert (event["damaged"], event["name"]) == (True, "damaged_record")
+
+
+def test_log_follows(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    programmed(cisterna)
+    other = in_terminal("log", "--follow")
+    other.wait_for("refill recorded")
+    assert cisterna("stop", "--yes").code == 0  # the pump is free while it is followed
+    other.wait_for("delivery stopped by command")
+    assert bench.truth()["steps"] == 0
+    other.type("\x03")
+    assert other.end() == 130
+    assert "the pump goes on delivering what it delivered" in other.shown
+
+
+def test_report_is_written(cisterna: Cisterna, bench: VirtualBench, tmp_path: Path) -> None:
+    programmed(cisterna)
+    bench.advance(days=2)
+    shown = cisterna("report", "--out", str(tmp_path / "out"), "--json")
+    assert shown.code == 0
+    page = Path(shown.json["html"]).read_text()
+    for text in (NOTICE, "baclofen", "refill recorded, fill 20 mL", "19.6000", "No samples"):
+        assert text in page
+    assert all(Path(name).stat().st_size > 1000 for name in shown.json["pngs"])
+    names = cisterna("report", "--out", str(tmp_path / "out")).out.splitlines()
+    assert [Path(name).name for name in names] == ["report.html", "delivery.png", "reservoir.png"]
+
+
+# -- program -----------------------------------------------------------------------------------
+
+
+def test_check_needs_no_pump(cisterna: Cisterna) -> None:
+    shown = cisterna("program", "baclofen", "--check")
+    assert shown.code == 0
+    assert re.search(r"24 h drug +100 ug\n", shown.out)
+    assert cisterna("program", "baclofen", "--check", "--json").json["prescription"] == {
+        "drug": "baclofen",
+        "concentration_ng_ml": 500_000,
+        "mode": messages.SIMPLE_CONTINUOUS,
+        "rate_nl_day": 200_000,
+        "capacity_nl": 20_000_000,
+        "low_mark_nl": 2_000_000,
+        "mode_name": "simple continuous",
+        "basal_rate_nl_day": 200_000,
+        "day_volume_nl": 200_000,
+        "day_mass_ng": 100_000,
+    }
+
+
+def test_program_shows_old_and_new_and_verifies(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    shown = cisterna("program", "morphine", "--yes")
+    assert shown.code == 0
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert "24 h volume 0.2 mL 0.25 mL +25 %" in lines
+    assert "24 h drug 100 ug 500 ug +400 %, 5 times as much" in lines
+    assert "Drug baclofen morphine changed" in lines
+    assert "Mode simple continuous simple continuous unchanged" in lines
+    assert "Programmed and verified" in shown.out
+    assert "Now simple continuous, 0.25 mL/day" in lines
+    with bench.programmer() as pump:
+        assert pump.prescription() == MORPHINE
+
+
+def test_program_as_json(cisterna: Cisterna, bench: VirtualBench) -> None:
+    first = cisterna("program", "baclofen", "--yes", "--json").json
+    assert (first["done"], first["verified"], first["previous"]) == (True, True, None)
+    second = cisterna("program", "morphine", "--yes", "--json").json
+    assert second["previous"]["drug"] == "baclofen"
+    assert second["prescription"]["drug"] == "morphine"
+    assert second["stop_reason_name"] == "empty reservoir"
+    assert second["event"] > first["event"]
+    assert bench.truth()["steps"] == 0
+
+
+def test_programming_does_not_hide_that_the_pump_is_stopped(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    shown = cisterna("program", "baclofen", "--yes").out
+    assert bench.truth()["steps"] == 0
+    assert "Programmed and verified" in shown
+    assert "STOPPED (empty reservoir)" in shown
+
+
+def test_a_dose_rate_that_is_not_programmable_is_told(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    text = prescription.shipped()["baclofen"].read_text().replace("100 ug/day", "100.3 ug/day")
+    file = tmp_path / "rx.toml"
+    file.write_text(text)
+    shown = cisterna("program", str(file), "--yes")
+    assert shown.code == 0
+    assert "note: dose rate 100.3 ug/day is not programmable" in shown.out
+    assert bench.truth()["steps"] == 0
+
+
+def test_export_gives_what_the_pump_runs(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    file = tmp_path / "rx.toml"
+    assert cisterna("program", "--export", str(file)).code == 1  # there is nothing to export
+    programmed(cisterna)
+    assert cisterna("program", "--export", str(file)).code == 0
+    assert prescription.load(file).therapy == BACLOFEN
+    assert cisterna("program", "--export", "-").out == file.read_text()
+    assert cisterna("program", "--export", "-", "--json").json["text"] == file.read_text()
+    again = cisterna("program", "--export", str(file))
+    assert again.code == 1
+    assert "was not overwritten" in again.err
+    assert bench.truth()["steps"] == 0
+
+
+# -- bolus, stop, resume -----------------------------------------------------------------------
+
+
+def test_bolus_echoes_and_the_plant_delivers_it(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    before = bench.truth()["delivered_pl"]
+    shown = cisterna("bolus", "10 ug", "--over", "10 min", "--yes")
+    assert shown.code == 0
+    for text in (
+        "10 ug over 10 min",
+        "0.02 mL = 10 ug of baclofen",
+        "2.88 mL/day, 14.4 times the basal 0.2 mL/day",
+        "19.98 mL expected",
+    ):
+        assert text in shown.out
+    bench.advance(minutes=10)
+    assert bench.truth()["delivered_pl"] - before == 20_000_000
+    assert "Bolus               none" in cisterna("status").out
+
+
+def test_bolus_as_json(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    done = cisterna("bolus", "20 uL", "--over", "10 min", "--yes", "--json").json
+    assert bench.truth()["steps"] == 0
+    assert done["echo"] == {
+        "volume_nl": 20_000,
+        "duration_us": 600_000_000,
+        "rate_nl_day": 2_880_000,
+    }
+    assert (done["mass_ng"], done["mode_name"]) == (10_000, "single bolus")
+
+
+def test_bolus_is_cancelled(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    assert cisterna("bolus", "10 ug", "--over", "10 min", "--yes").code == 0
+    second = cisterna("bolus", "1 ug", "--over", "1 min", "--yes")
+    assert second.code == 1
+    assert "a bolus is running" in second.err
+    bench.advance(minutes=2.5)
+    shown = cisterna("bolus", "--cancel", "--yes")
+    assert shown.code == 0
+    assert "15 uL of it will not be given" in shown.out
+    bench.advance(minutes=30)
+    assert bench.truth()["delivered_pl"] < 10_000_000
+    none = cisterna("bolus", "--cancel", "--yes")
+    assert none.code == 1
+    assert "simple continuous" in none.err
+    assert cisterna("bolus", "1 ug", "--cancel").code == 2
+
+
+def test_watching_a_bolus_ends_with_it(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.pace(1000)
+    shown = cisterna("bolus", "10 ug", "--over", "10 min", "--yes", "--watch")
+    assert shown.code == 0
+    assert bench.truth()["delivered_pl"] >= 20_000_000
+
+
+def test_stop_and_resume(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.advance(days=1)
+    stopped = cisterna("stop", "--yes")
+    assert stopped.code == 0
+    assert "STOPPED (command)" in stopped.out
+    steps = bench.truth()["steps"]
+    bench.advance(days=1)
+    assert bench.truth()["steps"] == steps
+    refused = cisterna("bolus", "1 ug", "--over", "1 min", "--yes")
+    assert refused.code == 1
+    assert "cisterna resume" in refused.err
+    resumed = cisterna("resume", "--yes", "--json").json
+    assert resumed["echo"] == {"mode": messages.SIMPLE_CONTINUOUS, "rate_nl_day": 200_000}
+    bench.advance(days=1)
+    assert bench.truth()["steps"] == steps + 2000
+    assert cisterna("resume", "--yes").code == 1
+
+
+# -- refill and clock --------------------------------------------------------------------------
+
+
+def test_refill_within_the_limits(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.advance(days=30)
+    aspirated_nl = bench.refill_reservoir(20_000_000)
+    shown = cisterna("refill", "--measured", f"{aspirated_nl} nL", "--fill", "20 mL", "--yes")
+    assert shown.code == 0
+    for text in (
+        "Measured residual   14 mL",
+        "Expected residual   14 mL",
+        "Discrepancy         0 mL",
+        "1 (delivered 6 mL / programmed 6 mL)",
+        "within the limits",
+        "the account starts at 20 mL",
+    ):
+        assert text in shown.out
+    assert cisterna("status", "--json").json["account"]["residual_pl"] == 20_000_000_000
+
+
+def test_refill_with_a_discrepancy(cisterna: Cisterna, bench: VirtualBench) -> None:
+    programmed(cisterna)
+    bench.inject("stall")
+    bench.advance(days=30)
+    aspirated_nl = bench.refill_reservoir(20_000_000)
+    assert aspirated_nl == 20_000_000
+    words = ("refill", "--measured", "20 mL", "--fill", "20 mL", "--reason", "early", "--yes")
+    shown = cisterna(*words, "--json").json
+    assert shown["echo"]["discrepancy_pl"] == 6_000_000_000
+    assert (shown["echo"]["flagged"], shown["first"]) == (1, False)
+    assert shown["request"]["reason"] == "early"
+    bench.advance(days=30)
+    again = cisterna(*words)
+    assert "+6 mL (measured - expected)" in again.out
+    assert "DISCREPANCY outside the limits" in again.out
+
+
+def test_clock(cisterna: Cisterna, bench: VirtualBench) -> None:
+    assert cisterna("clock", "--json").json["pump_s"] is None
+    now = time.time()
+    assert abs(cisterna("clock", "--set", "--json").json["pump_s"] - now) < 10
+    bench.advance(days=1)
+    assert "1 day ahead of this computer's" in cisterna("clock").out
+    shown = cisterna("clock", "--set")
+    assert shown.code == 0
+    assert "as this computer's" in shown.out
+
+
+# -- agreeing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("program", "baclofen"),
+        ("bolus", "10 uL", "--over", "1 min"),
+        ("stop",),
+        ("resume",),
+        ("refill", "--measured", "1 mL", "--fill", "20 mL"),
+    ],
+)
+def test_without_a_terminal_agreement_must_be_given(
+    cisterna: Cisterna, bench: VirtualBench, words: tuple[str, ...]
+) -> None:
+    programmed(cisterna)
+    before = cisterna("status", "--json").json["status"]["next_event"]
+    shown = cisterna(*words)
+    assert shown.code == 2
+    assert "--yes" in shown.err
+    as_json = cisterna(*words, "--json")
+    assert as_json.code == 2
+    assert as_json.json["exit_code"] == 2
+    assert "--yes" in as_json.json["error"]
+    assert as_json.json["error"] in as_json.err
+    assert cisterna("status", "--json").json["status"]["next_event"] == before
+    assert bench.truth()["steps"] == 0
+
+
+def test_yes_on_a_terminal(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    other = in_terminal("program", "baclofen")
+    other.wait_for("Program it? [y/N]")
+    assert cisterna("status").code == 0  # the pump is free while the user reads
+    other.type("y\n")
+    assert other.end() == 0
+    assert "Programmed and verified" in other.shown
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", other.shown).splitlines()
+    assert max(map(len, lines)) <= 100
+    with bench.programmer() as pump:
+        assert pump.prescription() == BACLOFEN
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "says"),
+    [
+        ("\n", 1, "not confirmed: nothing was changed"),
+        ("yess\n", 1, "not confirmed: nothing was changed"),
+        ("\x04", 1, "not confirmed: nothing was changed"),
+        ("\x03", 130, "the pump goes on delivering what it delivered"),
+    ],
+)
+def test_anything_but_yes_changes_nothing(
+    cisterna: Cisterna,
+    bench: VirtualBench,
+    in_terminal: Callable[..., Other],
+    typed: str,
+    code: int,
+    says: str,
+) -> None:
+    programmed(cisterna)
+    before = cisterna("status", "--json").json["status"]["next_event"]
+    other = in_terminal("bolus", "10 ug", "--over", "10 min")
+    other.wait_for("Give it? [y/N]")
+    other.type(typed)
+    assert other.end() == code
+    assert says in other.shown
+    assert "Traceback" not in other.shown
+    assert cisterna("status", "--json").json["status"]["next_event"] == before
+    bench.advance(days=1)
+    assert bench.truth()["steps"] == 2000  # the basal rate, and nothing else
+
+
+def test_what_changed_while_the_user_read_is_not_confirmed(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    programmed(cisterna)
+    other = in_terminal("bolus", "10 ug", "--over", "10 min")
+    other.wait_for("Give it? [y/N]")
+    assert cisterna("program", "morphine", "--yes").code == 0
+    other.type("y\n")
+    assert other.end() == 1
+    assert "the pump has changed since you were asked" in other.shown
+    assert cisterna("status", "--json").json["status"]["bolus_pl"] == 0
+    assert bench.truth()["steps"] == 0
+
+
+def test_ctrl_c_while_watching_leaves_the_bolus(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    programmed(cisterna)
+    other = in_terminal("bolus", "10 ug", "--over", "10 min", "--yes", "--watch")
+    other.wait_for("Started")
+    os.kill(other.process.pid, signal.SIGINT)
+    assert other.end() == 130
+    assert "the pump goes on delivering what it delivered" in other.shown
+    bench.advance(minutes=10)
+    assert bench.truth()["delivered_pl"] == 20_000_000
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+def test_no_pump(cisterna: Cisterna) -> None:
+    for words in (("ports",), ("status",), ("bolus", "1 ug", "--over", "1 min", "--yes")):
+        shown = cisterna(*words)
+        assert shown.code == 3
+        assert "no pump was found: no serial port" in shown.err
+        assert "cisterna sim" in shown.err
+    as_json = cisterna("ports", "--json")
+    assert (as_json.code, as_json.json) == (3, {"ports": []})
+
+
+def test_the_only_pump_is_found(
+    cisterna: Cisterna, bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(finding.VARIABLE)
+    with finding.registered(bench.port, "virtual"):
+        assert cisterna("status", "--json").json["port"] == bench.port
+        listed = cisterna("ports")
+        assert listed.code == 0
+        assert re.search(rf"^{bench.port} +\S+ +virtual +0.1.0 +open +stopped", listed.out, re.M)
+        entry = cisterna("ports", "--json").json["ports"][0]
+        assert (entry["state"], entry["virtual"]) == ("pump", True)
+    assert cisterna("status").code == 3
+
+
+def test_of_several_pumps_one_must_be_named(
+    cisterna: Cisterna, bench: VirtualBench, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(finding.VARIABLE)
+    monkeypatch.setattr(finding, "serial_ports", lambda: [(second.port, "a cable")])
+    second = VirtualBench(seed=2, trace=False)
+    with second, finding.registered(bench.port, "virtual"):
+        shown = cisterna("status")
+        assert shown.code == 2
+        for text in (bench.port, second.port, "--port"):
+            assert text in shown.err
+        assert cisterna("status", "--port", second.port, "--json").json["port"] == second.port
+        assert len(cisterna("ports", "--json").json["ports"]) == 2
+    assert list(alone.rglob("*.json")) == []
+
+
+def test_entries_left_over_are_removed(cisterna: Cisterna, alone: Path) -> None:
+    folder = finding.run_folder()
+    assert alone in folder.parents
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text(json.dumps({"port": "/dev/null", "board": "virtual"}))
+    (folder / "2.json").write_text("{")
+    assert cisterna("ports", "--json").json == {"ports": []}
+    assert list(folder.iterdir()) == []
+
+
+def test_a_port_in_use_says_so(cisterna: Cisterna, bench: VirtualBench) -> None:
+    finding._PATIENCE_S, patience_s = 0.1, finding._PATIENCE_S
+    try:
+        with finding.open_pump(bench.port):
+            shown = cisterna("status")
+    finally:
+        finding._PATIENCE_S = patience_s
+    assert shown.code == 3
+    assert f"{bench.port} is in use by another program" in shown.err
+    assert bench.truth()["steps"] == 0
+
+
+def test_bench_names(cisterna: Cisterna) -> None:
+    shown = cisterna("bench", "nonesuch")
+    assert shown.code == 2
+    assert "there is: speed" in shown.err
+
+
+def test_names_are_shown_as_they_are(cisterna: Cisterna, bench: VirtualBench) -> None:
+    name = "[red]x[/red] :smile:"
+    with bench.programmer() as pump:
+        pump.program(dataclasses.replace(BACLOFEN, drug=name))
+    shown = cisterna("status")
+    assert shown.code == 0
+    assert f"{name} 500 ug/mL" in shown.out

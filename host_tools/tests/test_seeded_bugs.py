@@ -1,0 +1,347 @@
+"""Bugs put into a copy of the firmware, one at a time: a firmware test must find each of them.
+
+What a safety or storage test is worth shows only when what it guards is broken. A bug here is one
+piece of source replaced; when the source has changed so that the piece is no longer there once,
+the test says so, and the bug must be seeded anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cisterna.vm import find_vm
+
+ROOT = Path(__file__).parents[2]
+HEAP = "192k"
+TIMEOUT_S = 60.0
+
+
+@dataclass
+class Bug:
+    """``right`` in ``source`` (a path from the root) becomes ``wrong``; ``test``
+    ("file::function") must then fail."""
+
+    name: str
+    source: str
+    right: str
+    wrong: str
+    test: str
+
+
+BUGS = (
+    Bug(
+        "a segment is accounted for after it is handed to the step generator",
+        "firmware/pump/motion.py",
+        """            self._ledger.reserve(schedule.issued)
+            self._stepper.queue(
+                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+            )
+""",
+        """            self._stepper.queue(
+                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+            )
+            self._ledger.reserve(schedule.issued)
+""",
+        "test_motion.py::test_a_segment_is_durable_before_its_first_pulse",
+    ),
+    Bug(
+        "the account is written when steps are out, not before",
+        "firmware/pump/ledger.py",
+        "self._hot.store(self._start_steps + issued, bolus)",
+        "self._hot.store(self.steps(), self.bolus_steps())",
+        "test_ledger.py::test_account_of_a_power_cut_is_never_too_low",
+    ),
+    Bug(
+        "the same, in a whole pump whose power is cut",
+        "firmware/pump/ledger.py",
+        "self._hot.store(self._start_steps + issued, bolus)",
+        "self._hot.store(self.steps(), self.bolus_steps())",
+        "test_motion.py::test_account_is_never_too_low_after_a_cut_at_a_random_instant",
+    ),
+    Bug(
+        "the count of steps is not flushed",
+        "firmware/pump/journal.py",
+        "        file.flush()\n",
+        "",
+        "test_journal.py::test_hot_record_is_durable_when_store_returns",
+    ),
+    Bug(
+        "the CRC of the count of steps is not checked",
+        "firmware/pump/journal.py",
+        'if unpack_from("<I", raw, self._size)[0] != crc32(raw[: self._size]):',
+        "if False:",
+        "test_journal.py::test_hot_record_refuses_every_flipped_bit",
+    ),
+    Bug(
+        "the CRC of a copy of the settings is not checked",
+        "firmware/pump/journal.py",
+        'if unpack_from("<I", raw, _HEAD_SIZE + length)[0] != crc32(raw[: _HEAD_SIZE + length]):',
+        "if False:",
+        "test_journal.py::test_two_copies_refuse_every_flipped_bit",
+    ),
+    Bug(
+        "the newest settings are in one copy only",
+        "firmware/pump/journal.py",
+        "        self._write(1 - older, record)\n",
+        "",
+        "test_delivery.py::test_halted_survives_damage_to_either_copy",
+    ),
+    Bug(
+        "the only good copy is written over first",
+        "firmware/pump/journal.py",
+        "        older = 1 - self._newest\n",
+        "        older = self._newest\n",
+        "test_journal.py::test_the_copy_that_is_worth_less_is_written_over_first",
+    ),
+    Bug(
+        "damaged settings are taken for none",
+        "firmware/pump/journal.py",
+        "            if self.damaged_copies:\n",
+        "            if False:\n",
+        "test_delivery.py::test_settings_both_damaged_deliver_nothing_and_say_why",
+    ),
+    Bug(
+        "a halt writes over an account that could not be read",
+        "firmware/pump/ledger.py",
+        "        if self._known:\n            self._hot.store(self.steps(), self.bolus_steps())",
+        "        if True:\n            self._hot.store(self.steps(), self.bolus_steps())",
+        "test_delivery.py::test_account_damaged_delivers_nothing_until_a_refill_and_a_restart",
+    ),
+    Bug(
+        "steps that were not emitted are not given back",
+        "firmware/pump/schedule.py",
+        "        self._phase += count * self.spacing\n",
+        "",
+        "test_schedule.py::test_random_rate_changes_lose_and_add_nothing",
+    ),
+    Bug(
+        "motion forgets to give back what was not emitted",
+        "firmware/pump/motion.py",
+        "            schedule.give_back(schedule.issued - emitted)\n",
+        "            pass\n",
+        "test_motion.py::test_random_commands_lose_and_add_nothing",
+    ),
+    Bug(
+        "the part of a step that was due is dropped when the rate changes",
+        "firmware/pump/schedule.py",
+        "        self.rate = rate_nl_day\n        self._left = None\n",
+        "        self.rate = rate_nl_day\n        self._left = None\n        self._phase = 0\n",
+        "test_schedule.py::test_random_rate_changes_lose_and_add_nothing",
+    ),
+    Bug(
+        "the remainder of each segment is dropped",
+        "firmware/pump/schedule.py",
+        "        self._phase = phase + covered - most * spacing\n",
+        "        self._phase = 0\n",
+        "test_schedule.py::test_no_drift_after_a_hundred_thousand_segments",
+    ),
+    Bug(
+        "a stop is forgotten over a restart",
+        "firmware/pump/delivery.py",
+        "self._store.commit(self._store.current, True)",
+        "self._store.halted = True",
+        "test_delivery.py::test_halted_survives_a_restart",
+    ),
+    Bug(
+        "a fault does not halt the step generator",
+        "firmware/pump/app.py",
+        "        self.faults.stops.append(board.stepper.halt)\n",
+        "",
+        "test_stopping.py::test_a_task_that_raises_stops_the_motor",
+    ),
+    Bug(
+        "a bolus begins although halting for it found a fault",
+        "firmware/pump/delivery.py",
+        "        self._refuse_if_latched()\n        self._ledger.bolus_begins()\n",
+        "        self._ledger.bolus_begins()\n",
+        "test_stopping.py::test_a_pulse_too_many_seen_by_a_command_starts_nothing",
+    ),
+    Bug(
+        "an exception in a task is printed and forgotten",
+        "firmware/pump/app.py",
+        "        self.faults.latch_error(error, where, name)\n",
+        "",
+        "test_stopping.py::test_a_task_that_raises_stops_the_motor",
+    ),
+    Bug(
+        "the first segment is fed outside any guarded task",
+        "firmware/pump/motion.py",
+        "        self._task = start_task(self._run)\n",
+        "        self.kick()\n",
+        "test_storage_failure.py::test_storage_that_fails_from_any_moment_of_a_start_is_a_fault_that_can_be_read",
+    ),
+    Bug(
+        "pulses too many are not looked for",
+        "firmware/pump/motion.py",
+        "                if outstanding < 0:\n",
+        "                if False:\n",
+        "test_stopping.py::test_a_step_generator_that_emits_too_many_is_stopped",
+    ),
+    Bug(
+        "pulses that do not come are waited for without end",
+        "firmware/pump/motion.py",
+        "_LATE_US = 100_000 ",
+        "_LATE_US = 1 << 60 ",
+        "test_stopping.py::test_a_step_generator_that_falls_silent_is_noticed",
+    ),
+    Bug(
+        "the link keeps the processor while octets come",
+        "firmware/pump/link.py",
+        "                await asyncio.sleep_ms(0)",
+        "                pass",
+        "test_stopping.py::test_a_flooded_link_lets_other_tasks_run",
+    ),
+    Bug(
+        "a token can be used twice",
+        "firmware/pump/commands.py",
+        """            return self._confirmed[1]  # asked again: done once, same answer
+        prepared = self._prepared
+        if prepared is None or token != prepared[0]:
+            raise Refusal("bad_token")
+        self._prepared = None
+""",
+        """            pass
+        prepared = self._prepared
+        if prepared is None or token != prepared[0]:
+            raise Refusal("bad_token")
+""",
+        "test_commands.py::test_a_token_is_good_once",
+    ),
+    Bug(
+        "a token is good for ever",
+        "firmware/pump/commands.py",
+        "        if self._clock.now_us() > prepared[3]:\n",
+        "        if False:\n",
+        "test_commands.py::test_a_token_is_good_for_thirty_seconds",
+    ),
+    Bug(
+        "a repeated request is carried out again",
+        "firmware/pump/link.py",
+        "        if packet != self._last_request or opened[2] == HELLO.number:\n",
+        "        if True:\n",
+        "test_link.py::test_a_repeated_request_gets_the_same_reply_and_is_not_carried_out_again",
+    ),
+    Bug(
+        "the unusable volume is used",
+        "firmware/pump/delivery.py",
+        "_UNUSABLE_PL = 1_400_000_000",
+        "_UNUSABLE_PL = 1_300_000_000",
+        "test_reservoir.py::test_low_and_empty_at_exact_thresholds",
+    ),
+    Bug(
+        "a motor that moved nothing is not flagged at the refill",
+        "firmware/pump/ledger.py",
+        "or (self.refills > 0 and true <= 0 < programmed_pl)",
+        "or False",
+        "test_ledger.py::test_a_pump_that_moved_nothing_is_flagged_however_little_was_asked",
+    ),
+    Bug(
+        "event numbers begin again with each file at a start",
+        "firmware/pump/eventlog.py",
+        "            self.next = firsts[-1] + size // EVENT_SIZE\n",
+        "            self.next = firsts[-1]\n",
+        "test_eventlog.py::test_numbers_go_on_over_restarts_at_random_moments",
+    ),
+    Bug(
+        "a number is used again after an append that failed late",
+        "firmware/pump/eventlog.py",
+        "        self._unsure = True\n",
+        "",
+        "test_eventlog.py::test_a_record_that_is_there_although_its_append_failed_keeps_its_number",
+    ),
+    Bug(
+        "the ticks' wrap is not seen",
+        "firmware/pump/clock.py",
+        "self._now += (ticks - self._last) & self._mask",
+        "self._now += ticks - self._last",
+        "test_clock.py::test_follows_over_many_wraps_read_at_random_gaps",
+    ),
+    Bug(
+        "the tubing's volume is that of another pump",
+        "boards/virtual/plant.py",
+        "TUBING_PL = 140_000_000",
+        "TUBING_PL = 199_000_000",
+        "test_plant.py::test_dead_volume_of_tubing_and_catheter",
+    ),
+    Bug(
+        "the simulated flash sets bits without an erase",
+        "boards/virtual/nor_flash.py",
+        '                if int.from_bytes(old, "little") & bits != bits:\n',
+        "                if False:\n",
+        "test_nor_flash.py::test_bits_only_fall",
+    ),
+)
+
+
+def run_tests(tree: Path, test_file: str, functions: list[str]) -> dict[str, tuple[bool, str]]:
+    """(passed, its trace) of each of the ``functions`` of a firmware test file on the firmware
+    in ``tree``; those that the VM did not tell of are missing."""
+    tests = ROOT / "firmware" / "tests"
+    folders = (tree / "firmware", tests, tree / "boards" / "virtual", ".frozen")
+    work = tree / "work"
+    work.mkdir()
+    done = subprocess.run(
+        [
+            find_vm(),
+            "-X",
+            f"heapsize={HEAP}",
+            str(tests / "run_in_vm.py"),
+            str(tests / test_file),
+            *functions,
+        ],
+        cwd=work,
+        env=dict(os.environ, MICROPYPATH=":".join(map(str, folders))),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    told: dict[str, tuple[bool, str]] = {}
+    for line in done.stdout.decode(errors="replace").splitlines():
+        if line.startswith('{"test": '):
+            result = json.loads(line)
+            told[result["test"]] = (result["ok"], result["trace"])
+    return told
+
+
+def copied(tree: Path) -> Path:
+    """A copy of the firmware and the virtual board in ``tree``."""
+    ignore = shutil.ignore_patterns("tests", "__pycache__")
+    for folder in ("firmware", "boards/virtual"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=ignore)
+    return tree
+
+
+def test_unchanged_firmware_passes_them_all(tmp_path: Path) -> None:
+    files: dict[str, list[str]] = {}
+    for bug in BUGS:
+        test_file, _, function = bug.test.partition("::")
+        files.setdefault(test_file, []).append(function)
+    for test_file, functions in files.items():
+        wanted = sorted(set(functions))
+        told = run_tests(copied(tmp_path / test_file), test_file, wanted)
+        assert {name: told.get(name) for name in wanted} == dict.fromkeys(wanted, (True, ""))
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "_"))
+def test_bug_is_found(bug: Bug, tmp_path: Path) -> None:
+    copied(tmp_path)
+    path = tmp_path / bug.source
+    source = path.read_text(encoding="utf-8")
+    assert source.count(bug.right) == 1, f"{bug.source} no longer holds once: {bug.right}"
+    path.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+    test_file, _, function = bug.test.partition("::")
+    told = run_tests(tmp_path, test_file, [function])
+    assert function in told, f"the VM did not tell of {bug.test}: {told}"
+    passed, trace = told[function]
+    assert not passed, f"{bug.test} passes although {bug.name}"
+    assert "ImportError" not in trace
+    assert "SyntaxError" not in trace
