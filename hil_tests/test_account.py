@@ -78,6 +78,7 @@ def test_a_refill_survives_a_power_cut(bench: Bench, pump: Programmer) -> None:
         assert after.fill_pl == before.fill_pl == FAST.capacity_nl * 1000
         assert after.refills == before.refills == 2
         assert after.measured_pl == before.measured_pl
+        assert after.reason == before.reason == "scheduled"
         assert again.prescription() == FAST
 
 

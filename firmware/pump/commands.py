@@ -125,6 +125,7 @@ class Commands:
             "expected_pl": ledger.expected_pl,
             "measured_pl": ledger.measured_pl,
             "before_delivered_pl": ledger.before_delivered_pl,
+            "reason": ledger.reason,
         }
 
     def _get_prescription(self, _):
@@ -247,7 +248,10 @@ class Commands:
     def _apply_record_refill(self, request):
         found = self._check_record_refill(request)
         done = self._delivery.refill(
-            request["measured_nl"] * 1000, request["fill_nl"] * 1000, self._wall.now_s()
+            request["measured_nl"] * 1000,
+            request["fill_nl"] * 1000,
+            self._wall.now_s(),
+            request["reason"],
         )
         if found["flagged"]:
             self._log.note("discrepancy", found["discrepancy_pl"])

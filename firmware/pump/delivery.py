@@ -108,6 +108,8 @@ class Delivery:
         """Run what is stored, from this instant. Called once at start."""
         self._empty = self._whole_steps_to_empty() <= 0
         self._motion.halt()
+        if self._empty and self._ledger.refills:
+            self._log.note("empty_reservoir", self._ledger.residual_pl())
         self._run_basal()
 
     def fault_stop(self):
@@ -241,10 +243,10 @@ class Delivery:
         self._motion.kick()
         return event, now_us
 
-    def refill(self, measured_pl, fill_pl, wall_s):
+    def refill(self, measured_pl, fill_pl, wall_s, reason):
         """Start a new account. Delivery goes on with the part of a step that was due."""
         now_us = self._motion.halt()
-        self._ledger.refill(measured_pl, fill_pl, now_us, wall_s)
+        self._ledger.refill(measured_pl, fill_pl, now_us, wall_s, reason)
         self._programmed_from_pl = self._schedule.programmed_pl(now_us)
         self._refilled = True
         self._low_told = False
@@ -252,6 +254,8 @@ class Delivery:
         if self.mode != SINGLE_BOLUS:
             self._run_basal()
         event = self._log.note("refill_recorded", fill_pl)
+        if self._empty:
+            self._log.note("empty_reservoir", fill_pl)
         self._motion.kick()
         return event, now_us
 

@@ -20,7 +20,7 @@ _UNEXPLAINED_LARGE_PL = 2_000_000_000
 
 HOT_LAYOUT = "<QQ"  # lifetime steps reserved, those of them that boluses moved
 # fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
-# delivered_pl of the interval before it
+# delivered_pl of the interval before it; the reason follows as UTF-8
 _REFILL_LAYOUT = "<qQQIQqqq"
 
 
@@ -53,6 +53,7 @@ class Ledger:
         self.expected_pl = 0
         self.measured_pl = 0
         self.before_delivered_pl = 0
+        self.reason = ""
         self._known = True  # False: it could not be read, and stays as it is until a refill
 
     def load(self):
@@ -79,8 +80,10 @@ class Ledger:
     def _load_refill(self):
         raw = self._copies.load()
         if raw is not None:
-            if len(raw) != calcsize(_REFILL_LAYOUT):
+            size = calcsize(_REFILL_LAYOUT)
+            if len(raw) < size:
                 raise Damaged("refill record of %d octets" % len(raw))
+            self.reason = raw[size:].decode()
             (
                 self.fill_pl,
                 self._refill_steps,
@@ -90,7 +93,7 @@ class Ledger:
                 self.expected_pl,
                 self.measured_pl,
                 self.before_delivered_pl,
-            ) = unpack(_REFILL_LAYOUT, raw)
+            ) = unpack(_REFILL_LAYOUT, raw[:size])
 
     # -- what was moved -----------------------------------------------------------------------
 
@@ -175,7 +178,7 @@ class Ledger:
             ),
         }
 
-    def refill(self, measured_pl, fill_pl, now_us, wall_s):
+    def refill(self, measured_pl, fill_pl, now_us, wall_s, reason=""):
         """Start a new account of ``fill_pl``. Motion must be halted and settled.
 
         Raises OSError when it could not be made durable; the account is then as before.
@@ -196,6 +199,7 @@ class Ledger:
                 measured_pl,
                 before,
             )
+            + reason.encode()
         )
         self.fill_pl = fill_pl
         self._refill_steps = steps
@@ -206,6 +210,7 @@ class Ledger:
         self.expected_pl = expected
         self.measured_pl = measured_pl
         self.before_delivered_pl = before
+        self.reason = reason
         if not self._known:
             self._hot.store(steps, bolus)
             self._known = True

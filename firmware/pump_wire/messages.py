@@ -121,6 +121,7 @@ GET_ACCOUNT = Message(
         ("expected_pl", "i64", -_I62, _I62, "expected residual at the last refill"),
         ("measured_pl", "i64", -_I62, _I62, "measured residual at the last refill"),
         ("before_delivered_pl", "i64", 0, _I62, "delivered over the time the last refill ended"),
+        ("reason", "s32", None, None, "reason given for the last refill"),
     ),
 )
 
@@ -193,7 +194,7 @@ SET_PRESCRIPTION = Message(
     "set_prescription",
     CLINICIAN,
     True,
-    "Replace the prescription; a running bolus ends.",
+    "Replace the prescription and run it; a running bolus ends, and so does a stop.",
     _PRESCRIPTION,
     _PRESCRIPTION,
 )
@@ -265,7 +266,7 @@ SET_CLOCK = Message(
     CLINICIAN,
     True,
     "Set wall time. Delivery does not use it.",
-    (("wall_s", "u64", 1_577_836_800, 7_258_118_400, "seconds since 1970-01-01 UTC"),),
+    (("wall_s", "u64", 1_577_836_800, _U32, "seconds since 1970-01-01 UTC"),),
     (("wall_s", "u64", 0, _I62, "wall time before, 0 if it was not set"),),
 )
 

@@ -112,9 +112,11 @@ def test_an_empty_reservoir_stays_empty_over_a_restart():
     pump = low_pump(1_450_000)
     pump.advance(HOUR_US)
     assert pump.steps == 500
+    told = pump.event_names().count("empty_reservoir")
     pump.restart()
     pump.check_no_more_steps()
     assert (pump.mode, pump.stop_reason) == ("stopped", "empty reservoir")
+    assert pump.event_names().count("empty_reservoir") == told + 1
     pump.command(STOP)
     pump.command(RESUME)
     pump.check_no_more_steps()

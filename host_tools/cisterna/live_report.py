@@ -111,9 +111,10 @@ def _refill(seen: Interrogation, events: Sequence[Event]) -> RefillSummary | Non
         measured_pl=account.measured_pl,
         discrepancy_pl=0 if first else account.measured_pl - account.expected_pl,
         ratio_ppm=ratio_ppm,
-        flagged=last > 0 and names[last : last + 1] == ["discrepancy"],
+        flagged=last > 0 and "discrepancy" in names[last : last + 2],
         programmed_pl=None if first else account.before_delivered_pl,
         true_pl=None if first else true_pl,
         fill_pl=account.fill_pl,
+        reason=account.reason,
         time_us=account.refill_uptime_us or None,
     )

@@ -111,6 +111,7 @@ class Account:
     expected_pl: int
     measured_pl: int
     before_delivered_pl: int
+    reason: str
 
 
 @dataclass(frozen=True)
