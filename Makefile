@@ -67,7 +67,7 @@ $(STAMP): pyproject.toml
 demo: setup ## one story on a virtual pump, with pictures and a report (about a minute)
 	$(BIN)/cisterna demo
 
-test: lint typecheck ## everything that must hold: lint, types, and all tests
+test: lint typecheck hil-emulated ## everything that must hold: lint, types, and all tests
 	$(pytest) -n $(JOBS) --dist loadfile --timeout $(TEST_TIMEOUT_S)
 
 lint: setup ## style and likely mistakes (ruff)
@@ -81,7 +81,7 @@ hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
 	$(pytest) hil_tests --bench $(BENCH)
 
 hil-emulated: setup ## requirement tests on the emulated Pico
-	$(pytest) hil_tests --bench emulated
+	$(pytest) hil_tests --bench emulated -n $(JOBS) --timeout $(TEST_TIMEOUT_S)
 
 campaign: setup ## requirement tests with their full figures (long)
 	$(pytest) hil_tests --full
