@@ -1,6 +1,6 @@
 """Faults latch: the first reason is kept, the stops run in order, and the motor stays stopped."""
 
-from pump_wire.messages import FAULT, FAULTS
+from pump_wire.messages import FAULT
 
 _MOST_TEXT = 64  # octets; GET_STATUS carries no more
 
@@ -53,9 +53,3 @@ class Faults:
             name = "storage_failed" if isinstance(error, OSError) else "task_failed"
         self.latch(FAULT[name], where)
         self.text = _short("%r in %s" % (error, self.text))
-
-    def describe(self):
-        """The latched fault for people; empty when none."""
-        if not self.code:
-            return ""
-        return "%s: %s" % (FAULTS[self.code][1], self.text)

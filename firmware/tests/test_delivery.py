@@ -6,6 +6,7 @@ from virtual_pump import DAY_US, HOUR_US, ROOT, SECOND_US, Pump, damage, refused
 from pump.prescription import Refusal
 from pump_wire.messages import (
     CANCEL_BOLUS,
+    FAULT,
     GET_ACCOUNT,
     GET_PRESCRIPTION,
     GET_STATUS,
@@ -349,7 +350,7 @@ def test_settings_both_damaged_deliver_nothing_and_say_why():
     assert (pump.fault, pump.stop_reason) == ("settings_damaged", "fault")
     assert status["fault"] == 3 and "prescription" in status["fault_text"]
     assert "programme it again" not in status["fault_text"]
-    assert pump.app.faults.describe().startswith("both copies of the prescription are damaged")
+    assert pump.app.faults.code == FAULT["settings_damaged"]
     assert pump.event_names()[-1] == "fault_latched"
     refused("no_prescription", pump.ask, GET_PRESCRIPTION)
     # The remedy of the fault table: programme it again, and restart.

@@ -160,7 +160,6 @@ class Prepared:
     request: Values
     echo: Values
     token: bytes
-    prepared_s: float
     valid_s: float
 
 
@@ -298,10 +297,9 @@ class Programmer:
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
         asked = {"command": message.number, "body": bytes(body[:end])}
-        started = time.monotonic()
         reply = self.session.request(messages.PREPARE, asked)
         echo = decode_reply(message, reply["body"])
-        return Prepared(message, request, echo, reply["token"], started, reply["valid_ms"] / 1000)
+        return Prepared(message, request, echo, reply["token"], reply["valid_ms"] / 1000)
 
     def confirm(self, prepared: Prepared) -> Done:
         """Carry out what was prepared, once.
