@@ -96,7 +96,7 @@ def test_a_power_cut_never_leaves_the_account_short(
         bolus = cut % 2 == 1
         with bench.programmer() as clinician:
             if bolus:
-                clinician.bolus("500 uL", over="1 h")
+                clinician.bolus("500 uL", over="30 min")
         bench.advance(us=chance.randrange(1_000_000, 300_000_000))
         bench.cut_power()
         bench.power_on()

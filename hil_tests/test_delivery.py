@@ -183,7 +183,7 @@ def test_no_step_while_stopped(bench: Bench, pump: Programmer) -> None:
     again = bench.programmer()
     again.resume()
     moves()
-    again.bolus("1 mL", over="2 h")
+    again.bolus("1 mL", over="1 h")
     bench.advance(minutes=1)
     again.stop()  # in the middle of a bolus
     still(1)

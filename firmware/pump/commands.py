@@ -183,6 +183,9 @@ class Commands:
 
     def _check_set_prescription(self, request):
         check(request)
+        residual_nl = -(-self._ledger.residual_pl() // 1000)
+        if request["capacity_nl"] < residual_nl:
+            raise Refusal("below_limit", "capacity_nl", request["capacity_nl"], residual_nl)
         if self._faults.code not in (0, FAULT["settings_damaged"]):  # its remedy is this command
             raise Refusal("fault_latched", "fault", self._faults.code)
         return request
@@ -237,6 +240,9 @@ class Commands:
         for field in ("measured_nl", "fill_nl"):
             if request[field] > capacity_nl:
                 raise Refusal("above_limit", field, request[field], capacity_nl)
+        unusable_nl = self._delivery.unusable_pl() // 1000
+        if request["fill_nl"] <= unusable_nl:
+            raise Refusal("below_limit", "fill_nl", request["fill_nl"], unusable_nl + 1)
         if not request["reason"].strip():
             raise Refusal("bad_text", "reason")
         return self._ledger.assess(

@@ -151,8 +151,8 @@ class Delivery:
     # -- commands -----------------------------------------------------------------------------
 
     def prescribe(self, prescription):
-        """Commit ``prescription`` (checked) and run it from this instant."""
-        self._store.commit(prescription, False)
+        """Commit ``prescription`` (checked) and run it from this instant; a stop by command stays."""
+        self._store.commit(prescription, self._store.halted)
         now_us = self._motion.halt()
         self._end_bolus_early()
         self._low_told = False  # the mark may be another one now
@@ -172,13 +172,16 @@ class Delivery:
             raise Refusal("bolus_running")
         if self.mode == STOPPED:
             raise Refusal("wrong_mode", "mode", self.mode)
+        if volume_nl * 1000 < self._ledger.step_pl:
+            smallest_nl = ceil_div(self._ledger.step_pl, 1000)
+            raise Refusal("below_limit", "volume_nl", volume_nl, smallest_nl)
         units = volume_nl * UNITS_PER_NL
         rate = (units + duration_us // 2) // duration_us
         if rate > RATE_HIGH_NL_DAY:
             shortest_us = ceil_div(volume_nl * DAY_US, RATE_HIGH_NL_DAY)
             raise Refusal("below_limit", "duration_us", duration_us, shortest_us)
-        if rate < 1:
-            raise Refusal("above_limit", "duration_us", duration_us, units)
+        if rate < self._schedule.rate:  # it takes the place of the basal rate
+            raise Refusal("below_limit", "rate_nl_day", rate, self._schedule.rate)
         allowed_nl = (self._ledger.residual_pl() - _UNUSABLE_PL) // 1000
         if volume_nl > allowed_nl:
             raise Refusal("not_enough_drug", "volume_nl", volume_nl, max(allowed_nl, 0))

@@ -84,9 +84,12 @@ class PrescriptionStore:
         return self._copies.sequence
 
     def load(self):
-        """Read what is stored. Raises Damaged when neither copy is whole or it does not decode."""
+        """Read what is stored. Raises Damaged when neither copy is whole, ValueError when it does
+        not decode; ``halted`` is True then, as it may have been."""
+        self.halted = True
         raw = self._copies.load()
         if raw is None:
+            self.halted = False
             return
         values = decode(_STORED, raw)
         self.halted = bool(values.pop("halted"))

@@ -194,7 +194,7 @@ SET_PRESCRIPTION = Message(
     "set_prescription",
     CLINICIAN,
     True,
-    "Replace the prescription and run it; a running bolus ends, and so does a stop.",
+    "Replace the prescription; a running bolus ends, a stop by command stays.",
     _PRESCRIPTION,
     _PRESCRIPTION,
 )
@@ -360,7 +360,7 @@ EVENT_FORMAT = "<IBBHQIq"  # without the CRC
 # code: (name, text with {a} for the record's value)
 EVENTS = {
     1: ("pump_started", "pump started, reset cause {a}"),
-    2: ("prescription_committed", "prescription {a} committed"),
+    2: ("prescription_committed", "prescription committed, record {a}"),
     3: ("mode_entered", "mode {a} entered"),
     4: ("bolus_started", "single bolus of {a} pL started"),
     5: ("bolus_done", "single bolus done, {a} pL moved"),
@@ -381,7 +381,11 @@ EVENT = {EVENTS[code][0]: code for code in EVENTS}
 FAULTS = {
     1: ("task_failed", "a task of the firmware failed", "read the log, then restart the pump"),
     2: ("step_late", "a step came later than its limit", "restart the pump"),
-    3: ("settings_damaged", "both copies of the prescription are damaged", "programme it again"),
+    3: (
+        "settings_damaged",
+        "both copies of the prescription are damaged",
+        "programme it again, restart the pump, resume",
+    ),
     4: ("account_damaged", "the account cannot be read", "refill and record it"),
     5: ("storage_failed", "a record could not be written", "restart the pump"),
     6: ("step_count", "the step generator counted other steps than given", "restart the pump"),

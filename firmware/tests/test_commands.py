@@ -1,7 +1,7 @@
 """Commands in a whole pump: prepared, echoed, confirmed once; what is wrong changes nothing."""
 
 from random_numbers import Random
-from virtual_pump import SECOND_US, Pump, refused, running
+from virtual_pump import SECOND_US, Pump, refused, running, state
 
 from pump.commands import TOKEN_VALID_US, refusal_values
 from pump.prescription import Refusal
@@ -49,19 +49,6 @@ GOOD = {
     RECORD_REFILL.number: {"measured_nl": 0, "fill_nl": 10_000_000, "reason": "early"},
     SET_CLOCK.number: {"wall_s": 1_800_000_000},
 }
-
-
-def state(pump):
-    """All that a command could change, for comparison at one instant."""
-    app = pump.app
-    found = pump.ask(GET_STATUS)
-    found.pop("heap_free")
-    found.update(pump.ask(GET_ACCOUNT))
-    found.update(pump.ask(GET_PRESCRIPTION))
-    found["events"] = app.log.next
-    found["halted"] = app.store.halted
-    found["flash"] = pump.flash.programs
-    return found
 
 
 def octets(fields, values):
@@ -146,7 +133,7 @@ def test_prepare_changes_nothing_and_echoes_what_would_be_done():
 
 
 def test_bolus_echo_is_what_is_then_given():
-    pump = running()
+    pump = running(1_000_000)
     _, echo = pump.prepare(START_BOLUS, volume_nl=1_234, duration_us=77_777_777)
     assert echo["rate_nl_day"] == (1_234 * 86_400_000_000 + 38_888_888) // 77_777_777
     assert abs(echo["duration_us"] - 77_777_777) < 77_777_777 // echo["rate_nl_day"] + 2

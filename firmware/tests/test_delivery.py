@@ -62,24 +62,27 @@ def test_bolus_takes_the_place_of_the_basal_rate_and_returns_to_it():
         assert pump.ask(GET_ACCOUNT)["bolus_pl"] == 2_000_000
 
 
-def test_bolus_slower_than_the_basal_rate_is_in_place_of_it_too():
+def test_bolus_as_fast_as_the_basal_rate_is_in_place_of_it_too():
     pump = running()
-    pump.bolus(100, 100 * SECOND_US)
+    pump.bolus(10_000, 100 * SECOND_US)
+    assert pump.mode == "single_bolus" and rate_of(pump) == 8_640_000
     pump.advance(100 * SECOND_US)
-    assert pump.steps == 1
+    assert pump.mode == "simple_continuous"
+    assert pump.steps == 100
     pump.advance(10 * SECOND_US)
-    assert pump.steps == 11
+    assert pump.steps == 110
+    assert pump.ask(GET_ACCOUNT)["bolus_pl"] == 10_000_000
 
 
-def test_bolus_smaller_than_a_step_is_carried():
+def test_part_of_a_step_that_a_bolus_leaves_is_carried():
     pump = running()
     pump.program(mode=1)
     for _ in range(3):
-        pump.bolus(40, SECOND_US)
+        pump.bolus(140, SECOND_US)
         pump.advance(SECOND_US)
         assert pump.mode == "minimum_rate"
-    assert pump.steps == 1
-    assert pump.ask(GET_STATUS)["programmed_pl"] // 1000 == 120
+    assert pump.steps == 4
+    assert pump.ask(GET_STATUS)["programmed_pl"] // 1000 == 420
     assert pump.event_names().count("bolus_done") == 3
 
 
@@ -99,7 +102,7 @@ def test_bolus_refusals_change_nothing():
 
 
 def test_bolus_that_the_reservoir_does_not_hold_is_refused():
-    pump = running()
+    pump = running(1_000_000)
     pump.refill(5 * ML)
     assert refused("not_enough_drug", pump.bolus, 3_600_001, DAY_US // 2).limit == 3_600_000
     assert pump.mode == "simple_continuous"
@@ -160,7 +163,7 @@ def test_a_command_in_the_very_instant_the_bolus_ends():
 
 def test_bolus_does_not_come_back_after_a_restart():
     pump = running()
-    pump.bolus(100_000, HOUR_US)
+    pump.bolus(800_000, HOUR_US)
     pump.advance(60 * SECOND_US)
     before = pump.steps
     pump.restart()
@@ -177,7 +180,7 @@ def test_stop_gives_no_step_until_resume():
     random = Random(12)
     for in_bolus in (False, True):
         for _ in range(10):
-            pump = running(24_000_000)
+            pump = running(12_000_000)
             pump.advance(random.below(10 * SECOND_US))
             if in_bolus:
                 pump.bolus(10_000, 60 * SECOND_US)
@@ -189,7 +192,7 @@ def test_stop_gives_no_step_until_resume():
             pump.command(RESUME)
             assert (pump.mode, pump.stop_reason) == ("simple_continuous", "running")
             before = pump.steps
-            pump.advance(36 * SECOND_US)  # basal: the bolus is over for good
+            pump.advance(72 * SECOND_US)  # basal: the bolus is over for good
             assert 100 <= pump.steps - before <= 101
             assert pump.fault == ""
 
@@ -248,6 +251,55 @@ def test_halted_survives_damage_to_either_copy():
         pump.power_on()
         pump.check_no_more_steps()
         assert (pump.fault, pump.stop_reason) == ("", "command")
+
+
+def test_a_new_prescription_keeps_a_stop():
+    for restarts in (0, 2):
+        pump = running()
+        pump.advance(3 * SECOND_US)
+        pump.command(STOP)
+        first = pump.app.log.next
+        done = pump.program(17_280_000)
+        assert pump.event_names(first) == ["prescription_committed"]
+        assert done["event"] == first and done["uptime_us"] == pump.now_us
+        for start in range(1 + restarts):
+            if start:
+                pump.restart()
+            pump.check_no_more_steps()
+            assert (pump.mode, pump.stop_reason) == ("stopped", "command")
+            assert rate_of(pump) == 0
+            stored = pump.ask(GET_PRESCRIPTION)
+            assert stored["rate_nl_day"] == 17_280_000
+            assert stored["sequence"] == pump.events(first)[0][3]
+        refused("wrong_mode", pump.bolus, 2_000, 10 * SECOND_US)
+        _, echo = pump.prepare(RESUME)
+        assert (echo["mode"], echo["rate_nl_day"]) == (2, 17_280_000)
+        pump.command(RESUME)
+        assert (pump.mode, pump.stop_reason) == ("simple_continuous", "running")
+        pump.advance(10 * SECOND_US)
+        assert pump.steps == 3 + 20
+        pump.program(8_640_000)  # the stop is over: the next one runs at once
+        pump.advance(10 * SECOND_US)
+        assert pump.steps == 3 + 20 + 10
+
+
+def test_a_stop_outlasts_prescriptions_of_every_mode():
+    pump = running()
+    pump.command(STOP)
+    for mode in (0, 2, 1, 0):
+        first = pump.app.log.next
+        pump.program(8_640_000, mode=mode)
+        assert pump.event_names(first) == ["prescription_committed"]
+        assert (pump.mode, pump.stop_reason) == ("stopped", "command")
+        pump.check_no_more_steps()
+    pump.refill()
+    assert (pump.mode, pump.stop_reason) == ("stopped", "command")
+    pump.command(RESUME)
+    assert (pump.mode, pump.stop_reason) == ("stopped", "prescription")
+    pump.check_no_more_steps()
+    pump.program(8_640_000)  # stopped, but not by command
+    pump.advance(10 * SECOND_US)
+    assert pump.steps == 10
 
 
 def test_resume_refusals():
@@ -353,11 +405,14 @@ def test_settings_both_damaged_deliver_nothing_and_say_why():
     assert pump.app.faults.code == FAULT["settings_damaged"]
     assert pump.event_names()[-1] == "fault_latched"
     refused("no_prescription", pump.ask, GET_PRESCRIPTION)
-    # The remedy of the fault table: programme it again, and restart.
+    # The remedy of the fault table: programme it again, restart, resume.
     pump.program(17_280_000)
     pump.check_no_more_steps()
     assert pump.stop_reason == "fault"
     pump.restart()
+    pump.check_no_more_steps()
+    assert (pump.fault, pump.stop_reason) == ("", "command")  # it may have been stopped
+    pump.command(RESUME)
     pump.advance(10 * SECOND_US)
     assert pump.fault == ""
     assert pump.steps == before + 20

@@ -3,7 +3,17 @@
 from exact_programme import ExactProgramme
 from random_numbers import Random
 from stepper_virtual import StepperVirtual
-from virtual_pump import DAY_US, HOUR_US, ROOT, SECOND_US, STEP_PL, Pump, check_balance, running
+from virtual_pump import (
+    DAY_US,
+    HOUR_US,
+    ROOT,
+    SECOND_US,
+    STEP_PL,
+    Pump,
+    check_balance,
+    refused,
+    running,
+)
 
 from pump.journal import HotRecord
 from pump.ledger import HOT_LAYOUT
@@ -66,6 +76,7 @@ def test_minimum_rate_mode_runs_at_six_microlitres_a_day():
 
 
 def test_random_commands_lose_and_add_nothing():
+    boluses = too_slow = 0
     for seed in range(6):
         random = Random(seed)
         step_pl = (STEP_PL, STEP_PL, 20_000)[seed % 3]
@@ -87,24 +98,28 @@ def test_random_commands_lose_and_add_nothing():
             choice = random.below(6)
             if choice == 0:
                 basal = random.between(48, 24_000) * 1_000
-                done = pump.program(basal)
-                halted = False
+                done = pump.program(basal)  # keeps a stop
             elif choice == 1 and in_bolus:
                 done = pump.command(CANCEL_BOLUS)
             elif choice == 2:
                 done = pump.command(STOP)
                 halted = True
-            elif choice == 3 and halted:
+            elif choice in (3, 5) and halted:
                 done = pump.command(RESUME)
                 halted = False
             elif choice == 4:
                 pump.refill(random.between(5_000, 20_000) * 1_000)
                 continue
             elif not in_bolus and not halted:
-                volume_nl = random.between(1, 3_000)
                 duration_us = random.between(15, 90) * SECOND_US
-                pump.bolus(volume_nl, duration_us)
+                volume_nl = random.between(step_pl // 1000, 24_000_000 * duration_us // DAY_US)
                 rate = (volume_nl * DAY_US + duration_us // 2) // duration_us
+                if rate < basal:
+                    assert refused("below_limit", pump.bolus, volume_nl, duration_us).value == rate
+                    too_slow += 1
+                    continue
+                pump.bolus(volume_nl, duration_us)
+                boluses += 1
                 bolus_end_us = programme.volume_from(now_us, volume_nl, rate)
                 programme.rate_from(bolus_end_us, basal)
                 continue
@@ -121,11 +136,12 @@ def test_random_commands_lose_and_add_nothing():
         check_pulses(pump, programme)
         check_balance(pump)
         assert pump.plant.reverse_steps == 0
+    assert boluses >= 20 and too_slow >= 5, (boluses, too_slow)
 
 
 def test_programmed_and_delivered_are_never_a_step_apart():
     random = Random(3)
-    pump = running(24_000_000)
+    pump = running(12_000_000)
     pump.bolus(500, 3 * SECOND_US)
     for _ in range(200):
         pump.advance(random.below(SECOND_US))
@@ -157,7 +173,7 @@ def test_a_segment_is_durable_before_its_first_pulse():
         AccountFirst.segments = 0
         pump = running(20_000_000, stepper=AccountFirst, step_pl=step_pl)
         pump.advance(60 * SECOND_US)
-        pump.bolus(3_000, 60 * SECOND_US)
+        pump.bolus(15_000, 60 * SECOND_US)
         pump.advance(90 * SECOND_US)
         assert pump.fault == ""
         assert AccountFirst.segments > 30
@@ -170,7 +186,7 @@ def test_account_is_never_too_low_after_a_cut_at_a_random_instant():
         pump.advance(random.below(60 * SECOND_US))
         most_pl = 500_000
         if random.below(2):
-            pump.bolus(random.between(100, 5_000), 30 * SECOND_US)
+            pump.bolus(random.between(700, 5_000), 30 * SECOND_US)
             pump.advance(random.below(29 * SECOND_US))
             most_pl = 2_000_000
         true_steps = pump.plant.pulses

@@ -135,7 +135,7 @@ def test_a_refill_after_empty_delivers_and_tells_again():
 
 
 def test_a_refill_that_cannot_be_delivered_stays_stopped():
-    for fill_nl in (1, 1_400_000, 1_400_099):
+    for fill_nl in (1_400_001, 1_400_050, 1_400_099):  # not a step to give
         pump = low_pump(20 * ML)
         pump.advance(10_000_000)
         before = pump.steps
@@ -164,7 +164,7 @@ def test_refill_in_a_bolus_leaves_the_bolus_whole():
 
 
 def test_refill_in_a_bolus_with_less_than_it_needs_cuts_the_bolus():
-    for fill_nl, steps in ((1, 0), (1_400_000, 0), (1_400_300, 3)):
+    for fill_nl, steps in ((1_400_001, 0), (1_400_099, 0), (1_400_300, 3)):
         pump = running()
         pump.bolus(2_000, 10 * SECOND_US)
         pump.advance(4_200_000)
@@ -198,7 +198,7 @@ def test_refill_over_capacity_or_without_reason_is_refused():
         assert (refusal.field, refusal.value, refusal.limit) == (field, over, 20 * ML)
     for reason in ("", "   "):
         refusal = refused(
-            "bad_text", pump.command, RECORD_REFILL, measured_nl=0, fill_nl=ML, reason=reason
+            "bad_text", pump.command, RECORD_REFILL, measured_nl=0, fill_nl=2 * ML, reason=reason
         )
         assert refusal.field == "reason"
     assert pump.ask(GET_ACCOUNT) == before

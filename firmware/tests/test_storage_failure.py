@@ -44,7 +44,7 @@ def test_storage_that_fails_under_any_command_never_leaves_the_motor_running():
         pump = running()
         pump.advance(12 * SECOND_US)
         if name == "cancel":
-            pump.bolus(5_000, 60 * SECOND_US)
+            pump.bolus(10_000, 60 * SECOND_US)
             pump.advance(SECOND_US)
         pump.flash.worn_out = True
         try:

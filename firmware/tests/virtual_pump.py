@@ -28,6 +28,8 @@ from pump_wire.messages import (
     EVENTS,
     FAULTS,
     GET_ACCOUNT,
+    GET_PRESCRIPTION,
+    GET_STATUS,
     MODES,
     PREPARE,
     RECORD_REFILL,
@@ -371,6 +373,19 @@ def check_balance(pump):
     assert account["fill_pl"] - account["delivered_pl"] == account["residual_pl"]
     assert account["lifetime_pl"] == pump.plant.pulses * pump.plant.step_pl
     assert account["residual_pl"] == pump.plant.residual_pl
+
+
+def state(pump):
+    """All that a command could change, for comparison at one instant."""
+    app = pump.app
+    found = pump.ask(GET_STATUS)
+    found.pop("heap_free")
+    found.update(pump.ask(GET_ACCOUNT))
+    found.update(pump.ask(GET_PRESCRIPTION))
+    found["events"] = app.log.next
+    found["halted"] = app.store.halted
+    found["flash"] = pump.flash.programs
+    return found
 
 
 def refused(name, call, *arguments, **values):

@@ -54,6 +54,11 @@ class Speed:
         """Real microseconds for a segment of five steps, all told."""
         return self.seconds * 1e6 / (self.steps / 5)
 
+    @property
+    def rest_us(self) -> float:
+        """Microseconds of a segment that no part accounts for."""
+        return self.us_a_segment - sum(self.parts.values())
+
 
 def measure(days: int = YEAR_DAYS) -> Speed:
     """Simulate ``days`` at 1 mL/day and 0.1 uL a step, journalled as shipped, on one core."""
@@ -108,7 +113,7 @@ def table(speed: Speed) -> list[tuple[str, str]]:
         ("flash programs / erases", f"{speed.flash_programs:,} / {speed.flash_erases:,}"),
         ("one segment of 5 steps", f"{speed.us_a_segment:.1f} us"),
     ]
-    for name, us in speed.parts.items():
+    for name, us in [*speed.parts.items(), ("rest", speed.rest_us)]:
         share = us / speed.us_a_segment
         rows.append((f"  {name}", f"{us:.1f} us, {share:.0%}"))
     return rows

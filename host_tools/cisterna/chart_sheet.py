@@ -77,15 +77,16 @@ DARK = Palette(
 class Look:
     """For what surface a picture is drawn.
 
-    ``width_in``, ``delivery_in``, ``reservoir_in``: width and heights of the pictures, in inches
-    of 100 page pixels. ``left_in``, ``right_in``: room beside the axes. ``marker_rows``: rows of
-    marker labels at most.
+    ``width_in``, ``delivery_in``, ``reservoir_in``, ``forecast_in``: width and heights of the
+    pictures, in inches of 100 page pixels. ``left_in``, ``right_in``: room beside the axes.
+    ``marker_rows``: rows of marker labels at most.
     """
 
     palette: Palette
     width_in: float
     delivery_in: float
     reservoir_in: float
+    forecast_in: float
     left_in: float
     right_in: float
     marker_rows: int
@@ -101,10 +102,10 @@ class Look:
         return round(self.width_in * _CSS_PER_INCH), round(height_in * _CSS_PER_INCH)
 
 
-WIDE = Look(LIGHT, 9.0, 6.3, 5.0, 0.78, 0.28, 2, 9.0)
-WIDE_DARK = Look(DARK, 9.0, 6.3, 5.0, 0.78, 0.28, 2, 9.0)
-NARROW = Look(LIGHT, 4.0, 6.5, 5.4, 0.64, 0.16, 3, 8.6)
-NARROW_DARK = Look(DARK, 4.0, 6.5, 5.4, 0.64, 0.16, 3, 8.6)
+WIDE = Look(LIGHT, 9.0, 6.3, 5.0, 3.6, 0.78, 0.28, 2, 9.0)
+WIDE_DARK = Look(DARK, 9.0, 6.3, 5.0, 3.6, 0.78, 0.28, 2, 9.0)
+NARROW = Look(LIGHT, 4.0, 6.5, 5.4, 4.2, 0.64, 0.16, 3, 8.6)
+NARROW_DARK = Look(DARK, 4.0, 6.5, 5.4, 4.2, 0.64, 0.16, 3, 8.6)
 
 
 # -- the sheet all pictures share --------------------------------------------------------------
@@ -360,11 +361,13 @@ def set_ticks(axes: Axes, look: Look, up: int) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_tick_text))
 
 
-def name_time(sheet: Sheet, axes: Axes, span: Span, start_wall_s: int | None) -> None:
-    text = f"{span.unit} since the start"
-    start = wall_time(start_wall_s, 0)
-    if start is not None:
-        text += f", {start:%Y-%m-%d %H:%M} UTC"
+def name_time(
+    sheet: Sheet, axes: Axes, span: Span, start_wall_s: int | None, start: str = "the start"
+) -> None:
+    text = f"{span.unit} since {start}"
+    date = wall_time(start_wall_s, 0)
+    if date is not None:
+        text += f", {date:%Y-%m-%d %H:%M} UTC"
     axes.set_xlabel(text, fontsize=sheet.look.text_pt - 0.5, color=sheet.palette.quiet, labelpad=4)
 
 
@@ -466,17 +469,3 @@ def draw_markers(
             across="center",
             backed=True,
         )
-
-
-def say_nothing(sheet: Sheet, axes: Axes) -> None:
-    axes.text(
-        0.5,
-        0.5,
-        "no samples",
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        fontsize=sheet.look.text_pt + 1,
-        color=sheet.palette.quiet,
-        bbox=sheet.backing(),
-    )

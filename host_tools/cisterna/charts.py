@@ -25,7 +25,6 @@ from cisterna.chart_sheet import (
     name_time,
     place_markers,
     room_over,
-    say_nothing,
     set_ticks,
     span_of,
     unlabelled_text,
@@ -59,7 +58,7 @@ def draw_delivery(
 ) -> bytes:
     """PNG of programmed against true delivered volume, and below it the error in steps.
 
-    ``samples`` in order of time; ``step_pl`` > 0.
+    ``samples`` in order of time, at least one; ``step_pl`` > 0.
     """
     with matplotlib.style.context(STYLE):
         return _delivery(samples, markers, step_pl, start_wall_s, look).png()
@@ -110,7 +109,7 @@ def _delivery(
     dot = "o" if len(shown) == 1 else ""
     upper.plot(where, programmed, color=palette.programmed, linewidth=5, marker=dot, markersize=9)
     upper.plot(where, delivered, color=palette.true, linewidth=1.4, marker=dot, markersize=4)
-    most_ml = max([*programmed, *delivered], default=0.0)
+    most_ml = max([*programmed, *delivered])
     least_ml = min([*programmed, *delivered, 0.0])
     room_ml = (most_ml - least_ml) or 1.0
     upper.set_ylim(least_ml - (0.05 * room_ml if least_ml < 0 else 0), least_ml + 1.06 * room_ml)
@@ -134,8 +133,6 @@ def _delivery(
         lower.yaxis.set_major_locator(MultipleLocator(1))
     _name_limits(sheet, lower, most - least)
     _ring_extremes(sheet, lower, samples, step_pl, span)
-    if not samples:
-        say_nothing(sheet, upper)
     draw_markers(sheet, (upper, lower), markers, placed, span)
     return sheet
 
@@ -171,8 +168,6 @@ def _ring_extremes(
     sheet: Sheet, axes: Axes, samples: Sequence[DeliverySample], step_pl: int, span: Span
 ) -> None:
     """Ring and number for the largest error on either side of zero."""
-    if not samples:
-        return
     extremes = (
         (min(samples, key=lambda sample: sample.error_pl), -1),
         (max(samples, key=lambda sample: sample.error_pl), 1),
@@ -215,7 +210,8 @@ def draw_reservoir(
 ) -> bytes:
     """PNG of the residual volume, true and expected, with the low mark and the forecast to it.
 
-    ``samples`` in order of time.
+    ``samples`` in order of time, the forecast drawn to at most six times their span. Without any
+    it is drawn alone, to its end: it must have one (``has_line``).
     """
     with matplotlib.style.context(STYLE):
         return _reservoir(
@@ -225,10 +221,11 @@ def draw_reservoir(
 
 def _forecast_end_us(samples: Sequence[DeliverySample], forecast: Forecast | None) -> int | None:
     """Instant to which the forecast is drawn; None if there is nothing to draw."""
-    if forecast is None or forecast.low_us is None or forecast.low_us == forecast.now_us:
+    if forecast is None or forecast.low_us is None or not forecast.has_line:
         return None
-    first_us = samples[0].time_us if samples else forecast.now_us
-    span_us = max(forecast.now_us - first_us, 86_400_000_000)
+    if not samples:
+        return forecast.low_us
+    span_us = max(forecast.now_us - samples[0].time_us, 86_400_000_000)
     return min(forecast.low_us, forecast.now_us + _FORECAST_SPANS * span_us)
 
 
@@ -241,7 +238,7 @@ def _reservoir(
     start_wall_s: int | None,
     look: Look,
 ) -> Sheet:
-    sheet = Sheet(look, look.reservoir_in)
+    sheet = Sheet(look, look.reservoir_in if samples else look.forecast_in)
     palette = look.palette
     end_us = _forecast_end_us(samples, forecast)
     times_us = [sample.time_us for sample in samples] + [marker.time_us for marker in markers]
@@ -249,25 +246,26 @@ def _reservoir(
         times_us += [forecast.now_us, end_us]
     span = span_of(times_us, 0.02)
     placed, unplaced = place_markers(sheet, markers, span, _RESIDUAL_AXIS)
-    findings = [
-        residual_finding(samples),
-        forecast_text(forecast, start_wall_s),
-        *unlabelled_text(unplaced),
-    ]
-    sheet.header("Residual volume in the reservoir", findings)
+    findings = [forecast_text(forecast, start_wall_s), *unlabelled_text(unplaced)]
+    entries: list[tuple[Line2D, str]] = []
+    if samples:
+        findings.insert(0, residual_finding(samples))
+        entries += [
+            (Line2D([], [], color=palette.programmed, linewidth=5), "expected (pump’s account)"),
+            (Line2D([], [], color=palette.true, linewidth=1.4), "true"),
+        ]
+    title = "Residual volume in the reservoir" if samples else "Forecast of the residual volume"
+    sheet.header(title, findings)
     sheet.footer()
-    entries: list[tuple[Line2D, str]] = [
-        (Line2D([], [], color=palette.programmed, linewidth=5), "expected (pump’s account)"),
-        (Line2D([], [], color=palette.true, linewidth=1.4), "true"),
-    ]
     if end_us is not None:
         dashed = Line2D([], [], color=palette.forecast, linewidth=1.6, linestyle=(0, (5, 2.5)))
-        entries.append((dashed, "forecast"))
+        entries.append((dashed, "forecast" if samples else "forecast at the present rate"))
     sheet.key(entries)
     axes = sheet.axes(sheet.low_in + 0.46, sheet.high_in - room_over(placed))
     set_ticks(axes, look, 7)
     sheet.name_axis(axes, _RESIDUAL_AXIS)
-    name_time(sheet, axes, span, start_wall_s)
+    start = "the start" if samples else "the pump’s start"
+    name_time(sheet, axes, span, start_wall_s, start)
     axes.set_xlim(span.low, span.high)
 
     shown = thin(samples)
@@ -290,8 +288,6 @@ def _reservoir(
     _draw_levels(axes, shown, span, palette)
     if forecast is not None and end_us is not None:
         _draw_forecast(sheet, axes, forecast, end_us, span, start_wall_s)
-    if not samples:
-        say_nothing(sheet, axes)
     draw_markers(sheet, (axes,), markers, placed, span)
     return sheet
 

@@ -134,6 +134,6 @@ def bench(
         screens.note(shown, "simulating a year; this takes a minute")
     speed = bench_speed.measure()
     if as_json:
-        emit({**dataclasses.asdict(speed), "factor": speed.factor})
+        emit({**dataclasses.asdict(speed), "factor": speed.factor, "rest_us": speed.rest_us})
     else:
         screens.rows(screens.console(), bench_speed.table(speed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 from collections.abc import Callable, Generator
 from typing import Annotated, Any
 
@@ -62,10 +63,15 @@ def progress(what: str) -> Generator[Callable[[int, int], None], None, None]:
         yield tell
 
 
+def ignore_interrupts() -> None:
+    """From here on Ctrl-C does nothing: the outcome is known, and all that is left is to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def say_why(text: str, remedy: str | None, label: str = "error") -> None:
     """A reason on stderr, and what to do about it on the line below."""
     shown = screens.console(stderr=True)
     for index, line in enumerate(text.splitlines() or [""]):
-        screens.note(shown, line if index else f"{label}: {line}", "red")
+        screens.note(shown, f"{label}: {line}" if label and not index else line, "red")
     if remedy:
         screens.note(shown, f"to do: {remedy}")

@@ -20,7 +20,10 @@ _LOOK_EVERY_S = 1.0  # while following the log
 
 
 def ports(port: Port = None, as_json: Json = False) -> None:
-    """List the pumps on this machine's ports, virtual ones too."""
+    """List the pumps on this machine's ports, virtual ones too.
+
+    It opens every serial port there is and asks whether a pump answers; --port asks one more.
+    """
     where = finding.candidates()
     if port is not None and not any(finding.same_port(each.port, port) for each in where):
         where.insert(0, finding.Candidate(port, "named", virtual=False))

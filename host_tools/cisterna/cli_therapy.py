@@ -12,24 +12,40 @@ import typer
 
 from cisterna import finding, ordering, screens, units
 from cisterna.amounts import format_duration, format_mass, format_rate, format_volume_nl
+from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
-from cisterna.errors import CisternaError, UsageError, quoted
+from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
 from cisterna.ordering import Order
-from cisterna.prescription import LoadedPrescription, Therapy, dumps, load, shipped
-from cisterna.programmer import Done, Prepared, Programmer, Values
+from cisterna.prescription import (
+    LoadedPrescription,
+    PrescriptionError,
+    Therapy,
+    dumps,
+    load,
+    shipped,
+)
+from cisterna.programmer import Account, Done, Prepared, Programmer, Values
 from cisterna.run_samples import plain
 from pump_wire import messages
 
 _LOOK_EVERY_S = 1.0  # while watching a bolus
+
+# Echo, prescription in force, stopped by command, bolus running.
+_ProgramBasis = tuple[Values, Therapy | None, bool, bool]
 
 
 def _load(name: str) -> LoadedPrescription:
     """A prescription file; or one that ships with Cisterna, by its name."""
     known = shipped()
     path = known[name] if name in known and not Path(name).exists() else name
-    return load(path)
+    try:
+        return load(path)
+    except PrescriptionError as error:
+        if not Path(path).exists():
+            error.remedy = f"shipped: {', '.join(known)}"
+        raise
 
 
 def program(
@@ -78,24 +94,39 @@ def _program(
     shown = screens.console()
     therapy = loaded.therapy
     before: list[Therapy | None] = []
+    next_event: list[int] = []
+    not_given_pl: list[int] = []
 
-    def show(pump: Programmer, _: Prepared, basis: tuple[Values, Therapy | None]) -> None:
+    def show(pump: Programmer, _: Prepared, found: _ProgramBasis) -> None:
         screens.title(shown, f"{plain(name)} for {_whose(pump)}")
-        screens.change_screen(shown, basis[1], therapy)
+        screens.change_screen(shown, found[1], therapy)
+        seen = interrogate(pump)
+        rows = screens.bolus_ends(seen)
+        if seen.status.stop_reason == messages.BY_COMMAND:
+            rows.append(("Now", "stopped by command; stays stopped until cisterna resume"))
+        screens.rows(shown, rows)
         for text in loaded.notes:
             screens.note(shown, f"  note: {text}", "yellow")
         screens.note(shown, "  The pump checked it and can run it.")
 
-    def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
+    def basis(pump: Programmer, prepared: Prepared) -> _ProgramBasis:
         before[:] = [pump.prescription()]
-        return prepared.echo, before[0]
+        status = pump.status()
+        next_event[:] = [status.next_event]
+        stopped = status.stop_reason == messages.BY_COMMAND
+        return prepared.echo, before[0], stopped, status.mode == messages.SINGLE_BOLUS
+
+    def after(pump: Programmer, done: Done) -> None:
+        pump.verify(therapy)
+        not_given_pl[:] = [_not_given_pl(pump, next_event[0], done)]
 
     order = Order(
+        messages.SET_PRESCRIPTION,
         lambda pump: pump.prepare_program(therapy),
         basis,
         show,
         "Program it?",
-        lambda pump, _: pump.verify(therapy),
+        after,
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
@@ -105,11 +136,30 @@ def _program(
                 "verified": True,
                 "prescription": therapy_data(therapy),
                 "previous": therapy_data(before[0]),
+                "bolus_not_given_pl": not_given_pl[0],
                 "notes": list(loaded.notes),
             }
         )
     else:
-        screens.outcome(shown, f"Programmed and verified (record {done.event}).", now)
+        text = f"Programmed and verified (record {done.event})." + _bolus_words(not_given_pl[0])
+        if now.stop_reason == messages.BY_COMMAND:
+            text += " The pump stays stopped until cisterna resume."
+        screens.outcome(shown, text, now)
+
+
+def _not_given_pl(pump: Programmer, first: int, done: Done) -> int:
+    """What a bolus that ended early did not give, by the records from ``first`` to ``done``."""
+    return sum(
+        event.value
+        for event in pump.events(first)
+        if event.name == "bolus_ended_early" and event.sequence <= done.event
+    )
+
+
+def _bolus_words(not_given_pl: int) -> str:
+    if not not_given_pl:
+        return ""
+    return f" The bolus has ended: {screens.microlitres(not_given_pl)} of it were not given."
 
 
 def _whose(pump: Programmer) -> str:
@@ -230,7 +280,7 @@ def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) 
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
         screens.note(shown, "  The pump checked it and can give it.")
 
-    order = Order(prepare, basis, show, "Give it?")
+    order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?")
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
         mass_ng = None
@@ -253,18 +303,33 @@ def _bolus_rows(
     basal = seen.basal_rate_nl_day
     if basal:
         during += f", {_times(Fraction(rate, basal))} the basal {format_rate(basal)}"
+    usual_nl = Fraction(basal * echo["duration_us"], DAY_US)
+    unit = "mL" if volume_nl >= 1_000_000 else "uL"
+    usual = format_volume_nl(
+        usual_nl, _places(usual_nl / (1_000_000 if unit == "mL" else 1000)), unit
+    )
+    instead = f"{format_volume_nl(volume_nl, unit=unit)} instead of {usual} in this time"
     after_pl = seen.account.residual_pl - volume_nl * 1000
     return [
         ("Asked for", f"{dose} over {format_duration(over_us)}"),
         ("Volume", given),
         ("Time", format_duration(echo["duration_us"], digits=3)),
         ("Rate", during),
+        ("", f"in place of the basal rate: {instead}"),
         ("Residual after it", f"{screens.volume(after_pl)} expected"),
     ]
 
 
 def _times(factor: Fraction) -> str:
-    return f"{units.exact_decimal(factor, digits=2)} times"
+    return f"{units.exact_decimal(factor, digits=_places(factor))} times"
+
+
+def _places(value: Fraction) -> int:
+    """Decimals that show at least three significant digits of ``value``."""
+    places = 0
+    while value and abs(value) * 10**places < 100:
+        places += 1
+    return places
 
 
 def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
@@ -275,6 +340,7 @@ def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
         screens.rows(shown, [("Bolus", screens.bolus_progress(interrogate(pump)))])
 
     order: Order[None] = Order(
+        messages.CANCEL_BOLUS,
         lambda pump: pump.prepare(messages.CANCEL_BOLUS, {}),
         lambda _pump, _prepared: None,
         show,
@@ -291,14 +357,18 @@ def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
 
 def _watch_bolus(port: str | None) -> None:
     """Show how a bolus goes until it is done; the pump is free in between."""
-    with progress("bolus") as tell:
-        while True:
-            with finding.open_pump(port) as pump:
-                status = pump.status()
-            if not status.bolus_pl:
-                return
-            tell(status.bolus_pl - status.bolus_left_pl, status.bolus_pl)
-            time.sleep(_LOOK_EVERY_S)
+    try:
+        ordering.take_interrupts()
+        with progress("bolus") as tell:
+            while True:
+                with finding.open_pump(port) as pump:
+                    status = pump.status()
+                if not status.bolus_pl:
+                    return
+                tell(status.bolus_pl - status.bolus_left_pl, status.bolus_pl)
+                time.sleep(_LOOK_EVERY_S)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted("the bolus goes on; end it with cisterna bolus --cancel") from interrupt
 
 
 def _stop_or_resume(
@@ -310,12 +380,22 @@ def _stop_or_resume(
     yes: bool,
     as_json: bool,
 ) -> None:
-    order = Order(lambda pump: pump.prepare(message, {}), basis, show, question)
+    not_given_pl: list[int] = []
+
+    def after(pump: Programmer, done: Done) -> None:
+        # A stop that ends a bolus notes that, then the mode, then itself.
+        first = max(done.event - 2, 0)
+        ended = message is messages.STOP
+        not_given_pl[:] = [_not_given_pl(pump, first, done) if ended else 0]
+
+    order = Order(message, lambda pump: pump.prepare(message, {}), basis, show, question, after)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
-        emit(ordering.done_data(prepared, done, now))
+        data = ordering.done_data(prepared, done, now)
+        emit({**data, "bolus_not_given_pl": not_given_pl[0]})
     else:
-        screens.outcome(screens.console(), f"Done (record {done.event}).", now)
+        text = f"Done (record {done.event})." + _bolus_words(not_given_pl[0])
+        screens.outcome(screens.console(), text, now)
 
 
 def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
@@ -329,7 +409,8 @@ def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
         seen = interrogate(pump)
         screens.title(shown, f"Stop {_whose(pump)}")
         now = f"{seen.status.mode_name}, {format_rate(seen.status.rate_nl_day)}"
-        screens.rows(shown, [("Now", now), ("Then", "stopped, no drug, until cisterna resume")])
+        then = "stopped, no drug, until cisterna resume"
+        screens.rows(shown, [("Now", now), *screens.bolus_ends(seen), ("Then", then)])
 
     _stop_or_resume(
         messages.STOP, lambda _pump, _prepared: None, show, "Stop it?", port, yes, as_json
@@ -381,18 +462,19 @@ def refill(
     measured_nl = units.parse_volume(measured, *limits["measured"], name="--measured")
     fill_nl = units.parse_volume(fill, *limits["fill"], name="--fill")
     shown = screens.console()
-    first: list[bool] = []
+    accounts: list[Account] = []
 
     def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int]:
-        refills = pump.account().refills
-        first[:] = [refills == 0]
-        return prepared.echo["flagged"], refills  # the account itself goes on while the user reads
+        account = pump.account()
+        accounts[:] = [account]  # it goes on while the user reads
+        return prepared.echo["flagged"], account.refills
 
     def show(pump: Programmer, prepared: Prepared, _: tuple[int, int]) -> None:
         screens.title(shown, f"Refill of {_whose(pump)}")
-        screens.refill_screen(shown, prepared.echo, prepared.request, first[0])
+        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0])
 
     order = Order(
+        messages.RECORD_REFILL,
         lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason),
         basis,
         show,
@@ -400,7 +482,7 @@ def refill(
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
-        emit({**ordering.done_data(prepared, done, now), "first": first[0]})
+        emit({**ordering.done_data(prepared, done, now), "first": not accounts[0].refills})
     else:
         text = (
             f"Recorded (record {done.event}): the account starts at {format_volume_nl(fill_nl)}."

@@ -5,15 +5,15 @@ What the pump says is shown beside what the plant knows; the table at the end ba
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
 from cisterna import amounts
 from cisterna.bench import DAY_US
@@ -31,7 +31,7 @@ from cisterna.report import (
     balance_rows,
     write_report,
 )
-from cisterna.run_samples import DeliverySample, Forecast, Marker
+from cisterna.run_samples import DeliverySample, Forecast, Marker, plain, ratio_text
 from pump_wire.messages import SINGLE_BOLUS
 
 PRESCRIPTION = "baclofen"
@@ -44,6 +44,9 @@ START_WALL_S = 1_767_600_000  # 2026-01-05 08:00 UTC, a Monday: the story's own 
 LOOK_US = 21_577_300_000
 BOLUS_LOOK_US = 23_300_000
 SYRINGE_NL = 100_000  # a refill syringe is read to 0.1 mL
+
+_WIDTH = 80  # columns at most
+_NAME_WIDTH = 21
 
 
 class DoesNotBalance(CisternaError):
@@ -100,12 +103,14 @@ def run(out_dir: Path, *, seed: int = 1, console: Console | None = None) -> Repo
     """
     say = console or Console()
     began = time.monotonic()
-    say.print(f"[bold]Cisterna[/bold]  {NOTICE}\n")
+    say.print("[bold]Cisterna[/bold]")
+    for line in textwrap.wrap(NOTICE, _WIDTH):
+        say.print(line)
     path = shipped()[PRESCRIPTION]
     loaded = load(path)
     therapy = loaded.therapy
 
-    _step(say, 1, "A virtual pump boots: the firmware in the MicroPython VM, behind a serial port")
+    _step(say, 1, "A virtual pump boots: firmware in the MicroPython VM, behind a serial port")
     with VirtualBench(seed=seed, trace=False) as bench:
         say.print(f"   its port is {bench.port}")
         with bench.programmer() as pump:
@@ -133,12 +138,23 @@ def _step(say: Console, number: int, text: str) -> None:
 
 
 def _rows(say: Console, rows: list[tuple[str, str]]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=24)
-    table.add_column()
+    """Names and values, one a line, a long value going on below its beginning."""
+    for name, value in rows:
+        before = f"   {name:<{_NAME_WIDTH}}  "
+        for line in textwrap.wrap(plain(value), _WIDTH - len(before)):
+            say.print(Text.assemble((before, "dim"), line))
+            before = " " * len(before)
+
+
+def _table(say: Console, columns: str, rows: Sequence[Sequence[str]]) -> None:
+    """``rows``, the first of them the heads; ``columns``: "<" or ">" for each, its alignment."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    style = "dim"
     for row in rows:
-        table.add_row(f"   {row[0]}", row[1])
-    say.print(table)
+        cells = zip(row, columns, widths, strict=True)
+        line = "   " + "  ".join(f"{cell:{align}{width}}" for cell, align, width in cells)
+        say.print(Text(line.rstrip(), style))
+        style = ""
 
 
 def _found(say: Console, pump: Programmer) -> None:
@@ -177,9 +193,7 @@ def _therapy_rows(therapy: Therapy) -> list[tuple[str, str]]:
 
 
 def _programme(say: Console, tale: _Run, path: Path, therapy: Therapy) -> None:
-    _step(
-        say, 3, f"The prescription {path.name}: shown, checked by the pump, committed, read back"
-    )
+    _step(say, 3, f"The prescription {path.name}: shown, checked, committed, read back")
     _rows(say, _therapy_rows(therapy))
     pump = tale.pump
     pump.set_clock(START_WALL_S)
@@ -293,9 +307,9 @@ def _refill(say: Console, tale: _Run, therapy: Therapy) -> RefillSummary:
             ),
             (
                 "discrepancy",
-                f"{amounts.format_volume_pl(summary.discrepancy_pl)}, delivered / programmed "
-                f"{summary.ratio_ppm / 1e6:.4f}: "
-                + ("act on it" if summary.flagged else "within its limits"),
+                f"{amounts.format_volume_pl(summary.discrepancy_pl)}, ratio "
+                f"{ratio_text(summary.ratio_ppm)}: "
+                + ("act on it" if summary.flagged else "within the pump's limits"),
             ),
             ("new fill", amounts.format_volume_nl(therapy.capacity_nl)),
         ],
@@ -372,34 +386,26 @@ def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportD
 
 def _log(say: Console, data: ReportData) -> None:
     _step(say, 8, "The event log, and the account against the plant")
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("   event", justify="right")
-    table.add_column("time")
-    table.add_column("what")
+    rows = [("event", "time", "what")]
     for event in data.events:
         seconds = event.wall_s or START_WALL_S
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
-        table.add_row(str(event.sequence), when if event.wall_s else "clock not set", event.text)
-    say.print(table)
+        known = when if event.wall_s else "clock not set"
+        rows.append((str(event.sequence), known, plain(event.text)))
+    _table(say, "><<", rows)
     say.print()
 
 
 def _balance(say: Console, data: ReportData) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="Balance", title_justify="left", padding=(0, 1))
-    table.add_column("", no_wrap=True)
-    for name in ("account", "by the plant", "difference", "volume"):
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = [("balance, in motor steps", "account", "by the plant", "difference", "volume")]
     for row in data.balance:
         steps = (row.steps, row.truth_steps)
         known = [step for step in steps if step is not None]
-        table.add_row(
-            row.name,
-            *("" if step is None else f"{step:,}" for step in steps),
-            f"{known[0] - known[1]:,}" if len(known) == 2 else "",
-            amounts.format_volume_pl(row.volume_pl),
-        )
-    table.caption = "in motor steps"
-    say.print(table)
+        account, plant = ("" if step is None else f"{step:,}" for step in steps)
+        difference = f"{known[0] - known[1]:,}" if len(known) == 2 else ""
+        volume = amounts.format_volume_pl(row.volume_pl)
+        rows.append((row.name, account, plant, difference, volume))
+    _table(say, "<>>>>", rows)
 
 
 def _volume(volume_pl: int, step_pl: int) -> str:

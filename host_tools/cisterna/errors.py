@@ -51,6 +51,12 @@ class OutcomeUnknown(CisternaError):
     exit_code: ClassVar[int] = 4
 
 
+class Interrupted(CisternaError):
+    """The user ended a command that had told its outcome already and only watched."""
+
+    exit_code: ClassVar[int] = 130
+
+
 class Refused(CisternaError):
     """The pump refused; nothing changed.
 

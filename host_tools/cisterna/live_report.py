@@ -40,6 +40,7 @@ def report_data(seen: Interrogation, events: Sequence[Event]) -> ReportData:
             residual_pl=account.residual_pl,
         ),
         start_wall_s=status.wall_s - status.uptime_us // 1_000_000 if status.wall_s else None,
+        read_us=status.uptime_us,
     )
 
 

@@ -1,9 +1,10 @@
 """A run as pictures and one self-contained HTML page.
 
 ``write_report`` takes what the pump said and what the bench's instruments saw, and writes
-``report.html``, ``delivery.png`` and ``reservoir.png``. The page fetches nothing: styles and
-pictures are inside it. Whatever text comes from outside is escaped. No time is shown that was not
-given: the same data gives the same octets with the same matplotlib.
+``report.html``, ``delivery.png`` and ``reservoir.png``. Where no instrument took samples, the page
+shows the pump's own words and its forecast is the only picture. The page fetches nothing: styles
+and pictures are inside it. Whatever text comes from outside is escaped. No time is shown that was
+not given: the same data gives the same octets with the same matplotlib.
 
 Volumes are whole picolitres, times whole microseconds since the run began, wall time seconds since
 1970-01-01 UTC.
@@ -17,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cisterna.amounts import exact_decimal
 from cisterna.chart_sheet import NARROW, NARROW_DARK, WIDE, WIDE_DARK, Look
 from cisterna.charts import draw_delivery, draw_reservoir
 from cisterna.prescription import NOTICE
@@ -29,8 +29,10 @@ from cisterna.run_samples import (
     delivery_findings,
     forecast_low_us,
     forecast_text,
+    limits_text,
     minus,
     plain,
+    ratio_text,
     residual_finding,
     steps_text,
     thin,
@@ -85,7 +87,8 @@ class BalanceRow:
 class RefillSummary:
     """What a refill told. Volumes and ratio as in the reply to record_refill in the message table:
     ``discrepancy_pl`` measured - expected, ``ratio_ppm`` true / programmed, 0 if nothing was
-    programmed. ``fill_pl``: what was put in. ``time_us``: when."""
+    programmed. ``programmed_pl``: None for a first filling. ``fill_pl``: what was put in.
+    ``time_us``: when."""
 
     expected_pl: int
     measured_pl: int
@@ -98,6 +101,12 @@ class RefillSummary:
     reason: str = ""
     time_us: int | None = None
 
+    @property
+    def compares(self) -> bool:
+        """False for a first filling: there is nothing to compare it with."""
+        compared = self.flagged or self.ratio_ppm or self.discrepancy_pl
+        return bool(compared) or self.programmed_pl is not None
+
 
 @dataclass(frozen=True)
 class ReportData:
@@ -105,6 +114,7 @@ class ReportData:
 
     ``samples`` in order of time. ``identity`` and ``therapy``: a name and a value in words each.
     ``step_pl`` > 0. ``start_wall_s``: wall time at time 0, None or 0 if no clock was set.
+    ``read_us``: when the pump was read, for a report without samples.
     """
 
     title: str
@@ -120,11 +130,13 @@ class ReportData:
     events: Sequence[EventRow] = ()
     balance: Sequence[BalanceRow] = ()
     start_wall_s: int | None = None
+    read_us: int | None = None
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Files a report consists of; ``html`` stands alone."""
+    """Files a report consists of; ``html`` stands alone. ``pngs``: delivery and reservoir; without
+    samples the reservoir's forecast, if there is one to draw."""
 
     html: Path
     pngs: tuple[Path, ...]
@@ -168,23 +180,32 @@ def balance_rows(
 
 
 def write_report(data: ReportData, out_dir: Path) -> ReportPaths:
-    """Write the page and its pictures into ``out_dir``, made if missing; older ones are replaced.
+    """Write the page and its pictures into ``out_dir``, made if missing; older ones are replaced,
+    or removed where there is no such picture now.
 
     Raises ValueError, before anything is written, for data out of range or samples out of order;
     OSError when a file cannot be written.
     """
     _check(data)
-    delivery = {look: _delivery_png(data, look) for look in _LOOKS}
-    reservoir = {look: _reservoir_png(data, look) for look in _LOOKS}
+    delivery: dict[Look, bytes] = {}
+    reservoir: dict[Look, bytes] = {}
+    if data.samples:
+        delivery = {look: _delivery_png(data, look) for look in _LOOKS}
+    if data.samples or (data.forecast is not None and data.forecast.has_line):
+        reservoir = {look: _reservoir_png(data, look) for look in _LOOKS}
     page = _page(data, delivery, reservoir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    paths = ReportPaths(
-        out_dir / "report.html", (out_dir / "delivery.png", out_dir / "reservoir.png")
-    )
-    for path, png in zip(paths.pngs, (delivery[WIDE], reservoir[WIDE]), strict=True):
-        path.write_bytes(png)
-    paths.html.write_bytes(page.encode())
-    return paths
+    pngs: list[Path] = []
+    for name, drawn in (("delivery.png", delivery), ("reservoir.png", reservoir)):
+        path = out_dir / name
+        if drawn:
+            path.write_bytes(drawn[WIDE])
+            pngs.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    html_path = out_dir / "report.html"
+    html_path.write_bytes(page.encode())
+    return ReportPaths(html_path, tuple(pngs))
 
 
 _LOOKS = (WIDE, WIDE_DARK, NARROW, NARROW_DARK)
@@ -232,6 +253,7 @@ def _check(data: ReportData) -> None:
             sample.expected_residual_pl,
         ):
             _inside("a sample's volume", volume_pl, -HIGHEST, "pL")
+    _inside("the time it was read", data.read_us, 0, "us")
     for marker in data.markers:
         _inside("a marker's time", marker.time_us, 0, "us")
     if data.forecast is not None:
@@ -309,9 +331,7 @@ def _card(name: str, value: str, detail: str, good: bool | None = None) -> str:
 def _glance(data: ReportData) -> str:
     cards: list[str] = []
     worst = worst_error(data.samples)
-    if worst is None:
-        cards.append(_card("Delivery error", "no samples", "nothing was measured"))
-    else:
+    if worst is not None:
         within = abs(worst.error_pl) < data.step_pl
         cards.append(
             _card(
@@ -331,7 +351,7 @@ def _glance(data: ReportData) -> str:
                 gap_pl == 0,
             )
         )
-    if data.refill is not None:
+    if data.refill is not None and data.refill.compares:
         flagged = data.refill.flagged
         cards.append(
             _card(
@@ -352,6 +372,8 @@ def _glance(data: ReportData) -> str:
         cards.append(
             _card("Low-volume date", value, forecast_text(data.forecast, data.start_wall_s))
         )
+    if not cards:
+        return _none("Nothing was measured, and nothing is forecast.")
     return f'<ul class="cards">{"".join(cards)}</ul>'
 
 
@@ -424,50 +446,43 @@ def _balance(data: ReportData) -> str:
     return f"<p>{verdict}{compared}</p>\n" + _table(heads, cells, "Balance")
 
 
-def _refill(refill: RefillSummary | None, step_pl: int, start_wall_s: int | None) -> str:
+def _refill(data: ReportData) -> str:
+    refill = data.refill
     if refill is None:
         return _none("No refill was recorded.")
-    shown = _columns_ml(
-        [
-            refill.expected_pl,
-            refill.measured_pl,
-            refill.discrepancy_pl,
-            refill.programmed_pl,
-            refill.true_pl,
-            refill.fill_pl,
-        ],
-        step_pl,
-    )
-    ratio = (
-        minus(f"{exact_decimal(refill.ratio_ppm)} ppm")
-        if refill.ratio_ppm < 0
-        else f"{refill.ratio_ppm // 1_000_000}.{refill.ratio_ppm % 1_000_000:06d}"
-        if refill.ratio_ppm
-        else "none: nothing to compare"
-    )
-    plus = "+" if refill.discrepancy_pl > 0 else ""
+
+    def shown(volume_pl: int) -> str:
+        return volume_text(volume_pl, "mL")
+
     lines: list[tuple[str, str]] = []
     if refill.time_us is not None:
-        lines.append(("When", _when(refill.time_us, start_wall_s)))
+        lines.append(("When", _when(refill.time_us, data.start_wall_s)))
     if refill.reason:
         lines.append(("Reason", _text(refill.reason)))
     lines += [
-        ("Expected residual volume (account)", f"{shown[refill.expected_pl]} mL"),
-        ("Measured residual volume (aspirated)", f"{shown[refill.measured_pl]} mL"),
-        ("Discrepancy, measured − expected", f"{plus}{shown[refill.discrepancy_pl]} mL"),
+        ("Expected residual volume (account)", shown(refill.expected_pl)),
+        ("Measured residual volume (aspirated)", shown(refill.measured_pl)),
     ]
+    if refill.compares:
+        lines.append(("Discrepancy, measured − expected", _signed(refill.discrepancy_pl)))
     if refill.programmed_pl is not None:
-        lines.append(("Programmed since the refill before", f"{shown[refill.programmed_pl]} mL"))
+        lines.append(("Programmed since the refill before", shown(refill.programmed_pl)))
     if refill.true_pl is not None:
-        lines.append(("Left the reservoir in that time", f"{shown[refill.true_pl]} mL"))
-    lines.append(("Ratio, delivered / programmed", ratio))
+        lines.append(("Left the reservoir, by the measurement", shown(refill.true_pl)))
+    if refill.compares:
+        ratio = ratio_text(refill.ratio_ppm) if refill.ratio_ppm else "none"
+        lines.append(("Ratio, left by the measurement / programmed", ratio))
     if refill.fill_pl is not None:
-        lines.append(("Put in", f"{shown[refill.fill_pl]} mL"))
-    verdict = _verdict(True, "The pump found no discrepancy.")
+        lines.append(("Put in", shown(refill.fill_pl)))
+    limits = limits_text(data.capacity_pl)
     if refill.flagged:
         verdict = _verdict(
-            False, "DISCREPANCY: outside the pump’s limits for ratio or volume. Find out why."
+            False, f"DISCREPANCY: outside the pump’s limits ({limits}). Find out why."
         )
+    elif refill.compares:
+        verdict = _verdict(True, f"Discrepancy within the pump’s limits ({limits}).")
+    else:
+        verdict = "The first filling: there is nothing to compare it with."
     body = "\n".join(
         f'<tr><th scope="row">{name}</th><td class="number">{value}</td></tr>'
         for name, value in lines
@@ -515,34 +530,73 @@ def _samples_note(data: ReportData) -> str:
     )
 
 
-def _page(
-    data: ReportData, delivery: Mapping[Look, bytes], reservoir: Mapping[Look, bytes]
-) -> str:
-    title = _text(data.title) or "Report"
-    found = " ".join(delivery_findings(data.samples, data.step_pl))
-    level = f"{residual_finding(data.samples)} {forecast_text(data.forecast, data.start_wall_s)}"
-    period = "No samples."
+_OF_A_RUN = """the record of one run of a model of an intrathecal drug pump: what was programmed,
+what the pump’s account says, and what an instrument beside the pump counted."""
+_OF_A_PUMP = """what a model of an intrathecal drug pump says of itself: its prescription, its
+account and its log, as they were when it was read. These are the pump’s own words only; nothing
+beside it measured what it delivers or what it holds."""
+
+
+def _period(data: ReportData) -> str:
+    """Of what time the report tells; empty if that is not known."""
     if data.samples:
         first, last = data.samples[0].time_us, data.samples[-1].time_us
         start, end = _when(first, data.start_wall_s), _when(last, data.start_wall_s)
-        period = f"From {start}, to {end}"
-        period += f" · {len(data.samples):,} sample{'s' if len(data.samples) > 1 else ''}"
-    first_figure = _picture(
-        delivery,
+        count = f"{len(data.samples):,} sample{'s' if len(data.samples) > 1 else ''}"
+        return f'<p class="period">From {start}, to {end} · {count}</p>\n'
+    if data.read_us is not None:
+        date = wall_time(data.start_wall_s, data.read_us)
+        when = f"{day_text(data.read_us)} since the pump’s last start"
+        when += f", {date:%Y-%m-%d %H:%M} UTC" if date else ""
+        return f'<p class="period">Read on {when}</p>\n'
+    return ""
+
+
+def _delivery_section(data: ReportData, pngs: Mapping[Look, bytes]) -> str:
+    if not pngs:
+        return ""
+    found = " ".join(delivery_findings(data.samples, data.step_pl))
+    figure = _picture(
+        pngs,
         "delivery_in",
         "Above, what the programme asked for and what the instrument counted. Below, the "
         f"difference in motor steps; the band is one step either way.{_samples_note(data)}",
         f"Programmed and true delivered volume over time. {found}",
         1,
     )
-    second_figure = _picture(
-        reservoir,
+    return f"""<section aria-labelledby="delivery"><h2 id="delivery">Delivery</h2>
+{figure}
+</section>
+"""
+
+
+def _reservoir_figure(data: ReportData, pngs: Mapping[Look, bytes]) -> str:
+    forecast = forecast_text(data.forecast, data.start_wall_s)
+    if not pngs:
+        return _none(forecast)
+    if not data.samples:
+        return _picture(
+            pngs,
+            "forecast_in",
+            "The dashed line is the forecast by the pump’s account, at the present rate with "
+            "nothing else given.",
+            f"Forecast of the residual volume in the reservoir. {forecast}",
+            1,
+        )
+    return _picture(
+        pngs,
         "reservoir_in",
         "Residual volume by the pump’s account and in truth. The dashed line is the forecast at "
         "the present rate with nothing else given.",
-        f"Residual volume in the reservoir over time. {level}",
+        f"Residual volume in the reservoir over time. {residual_finding(data.samples)} {forecast}",
         2,
     )
+
+
+def _page(
+    data: ReportData, delivery: Mapping[Look, bytes], reservoir: Mapping[Look, bytes]
+) -> str:
+    title = _text(data.title) or "Report"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -558,28 +612,24 @@ def _page(
 <p class="notice" role="note">{NOTICE}</p>
 <main>
 <header>
-<p class="kind">Cisterna · run report</p>
+<p class="kind">Cisterna · {"run" if data.samples else "pump"} report</p>
 <h1>{title}</h1>
-<p class="period">{period}</p>
-<p><b>What this is:</b> the record of one run of a model of an intrathecal drug pump: what was
-programmed, what the pump’s account says, and what an instrument beside the pump counted.
+{_period(data)}<p><b>What this is:</b> {_OF_A_RUN if data.samples else _OF_A_PUMP}
 <b>What it is not:</b> evidence about any medical device, drug or treatment. Drug names and doses
 in it are examples.</p>
 </header>
 <section aria-labelledby="glance"><h2 id="glance">At a glance</h2>
 {_glance(data)}
 </section>
-<section aria-labelledby="delivery"><h2 id="delivery">Delivery</h2>
-{first_figure}
-</section>
-<section aria-labelledby="reservoir"><h2 id="reservoir">Reservoir</h2>
-{second_figure}
+{_delivery_section(data, delivery)}<section aria-labelledby="reservoir">
+<h2 id="reservoir">Reservoir</h2>
+{_reservoir_figure(data, reservoir)}
 </section>
 <section aria-labelledby="balance"><h2 id="balance">Balance to the step</h2>
 {_balance(data)}
 </section>
 <section aria-labelledby="refill"><h2 id="refill">Refill</h2>
-{_refill(data.refill, data.step_pl, data.start_wall_s)}
+{_refill(data)}
 </section>
 <div class="columns">
 <section aria-labelledby="therapy"><h2 id="therapy">Therapy</h2>
@@ -656,12 +706,12 @@ td{unicode-bidi:isolate}
 .pairs{background:var(--paper);border:1px solid var(--faint);border-radius:6px;
 border-collapse:separate;border-spacing:0;max-width:40rem}
 .pairs th{font-weight:400;color:var(--quiet);overflow-wrap:anywhere}
-.pairs .number{white-space:normal}
+.pairs .number{white-space:normal;min-width:7rem}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr));
 gap:0 1.5rem}
 @media (max-width:640px){th,td{padding:.35rem .4rem}thead .number{white-space:normal}
-table{font-size:.88rem}thead th{font-size:.8rem}.balance{font-size:.78rem}
-.balance th,.balance td{padding:.3rem .2rem}.balance thead th{font-size:.7rem}
+table{font-size:.88rem}thead th{font-size:.8rem}.balance{font-size:.72rem}
+.balance th,.balance td{padding:.3rem .2rem}.balance thead th{font-size:.65rem}
 .time{width:auto}.time span{display:block;min-width:0}.time span+span{color:var(--quiet)}
 h1{font-size:1.4rem}main{padding:0 .7rem}
 figure{padding:.2rem}}

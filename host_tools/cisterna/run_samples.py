@@ -10,12 +10,18 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 
-from cisterna.amounts import format_rate, format_volume_pl
+from cisterna.amounts import exact_decimal, format_rate, format_volume_pl
 
 MOST_POINTS = 4_000  # samples drawn at most; further ones are thinned
 _POINTS_A_BIN = 8  # first, last, and both extremes of three differences
 _SMALLEST_IN_ML_PL = 10_000_000  # smaller volumes are written in uL
+# The pump's limits at a refill, as its ledger has them.
+_RATIO_LOW_PPM, _RATIO_HIGH_PPM = 855_000, 1_145_000
+_SMALL_RESERVOIR_PL = 20_000_000_000
+_UNEXPLAINED_SMALL_PL, _UNEXPLAINED_LARGE_PL = 1_000_000_000, 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -68,6 +74,11 @@ class Forecast:
     def low_us(self) -> int | None:
         """Instant at which the low mark is reached; None if it never is."""
         return forecast_low_us(self.residual_pl, self.low_mark_pl, self.rate_nl_day, self.now_us)
+
+    @property
+    def has_line(self) -> bool:
+        """True if the low mark is still ahead and will be reached: there is a line to draw."""
+        return self.low_us is not None and self.low_us > self.now_us
 
 
 def forecast_low_us(
@@ -160,6 +171,26 @@ def steps_text(volume_pl: int, step_pl: int, digits: int = 4) -> str:
     text += "." + part if part else ""
     sign = "\N{MINUS SIGN}" if volume_pl < 0 else "+"
     return f"{sign}{text} {'step' if scaled <= scale else 'steps'}"
+
+
+def ratio_text(ratio_ppm: int) -> str:
+    """A ratio to 4 decimals; to all 6 where rounding would take it over one of the limits."""
+    near_ppm = round(Fraction(ratio_ppm, 100)) * 100
+    if _ratio_within(near_ppm) == _ratio_within(ratio_ppm):
+        return minus(f"{Decimal(near_ppm) / 1_000_000:.4f}")
+    return minus(f"{Decimal(ratio_ppm) / 1_000_000:.6f}")
+
+
+def _ratio_within(ratio_ppm: int) -> bool:
+    return _RATIO_LOW_PPM <= ratio_ppm <= _RATIO_HIGH_PPM
+
+
+def limits_text(capacity_pl: int) -> str:
+    """The discrepancy limits of a pump with a reservoir of ``capacity_pl``, in words."""
+    small = capacity_pl <= _SMALL_RESERVOIR_PL
+    low, high = (exact_decimal(Fraction(p, 10**6)) for p in (_RATIO_LOW_PPM, _RATIO_HIGH_PPM))
+    volume = volume_text(_UNEXPLAINED_SMALL_PL if small else _UNEXPLAINED_LARGE_PL)
+    return f"ratio {low} to {high}, volume {volume}"
 
 
 def day_text(time_us: int) -> str:

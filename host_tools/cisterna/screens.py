@@ -29,7 +29,7 @@ from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
 from cisterna.finding import Answer
 from cisterna.interrogation import Interrogation
 from cisterna.prescription import Therapy
-from cisterna.programmer import Event, Status, Values
+from cisterna.programmer import Account, Event, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
     BY_COMMAND,
@@ -209,14 +209,18 @@ _STOPPED_REMEDY = {
 }
 
 
-def mode_now(status: Status) -> Text:
-    """What the pump does, and if it is stopped, why and what to do."""
-    if status.mode == SINGLE_BOLUS:
-        return Text(f"{status.mode_name}, then back to {mode_words(status.return_mode)}")
+def mode_now(status: Status, account: Account | None = None, with_rate: bool = False) -> Text:
+    """What the pump does, and if it is stopped, why and what to do. ``account``: explains why it
+    is empty. ``with_rate``: with the rate it delivers."""
     if status.mode != STOPPED:
-        return Text(status.mode_name)
+        rate = f", {format_rate(status.rate_nl_day, digits=6)}" if with_rate else ""
+        back = f", then back to {mode_words(status.return_mode)}"
+        return Text(f"{status.mode_name}{rate}" + (back if status.mode == SINGLE_BOLUS else ""))
     text = Text(f"STOPPED ({status.stopped_because})", style=_BAD)
     remedy = _STOPPED_REMEDY.get(status.stop_reason)
+    if status.stop_reason == EMPTY_RESERVOIR and account is not None:
+        left, unusable = volume(account.residual_pl), volume(account.unusable_pl)
+        remedy = f"empty: {left} left, {unusable} cannot be used; {remedy}"
     return text.append(f"  {remedy}", style="not bold default") if remedy else text
 
 
@@ -227,7 +231,7 @@ def mode_words(mode: int) -> str:
 
 def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     status, therapy = seen.status, seen.therapy
-    lines: list[tuple[str, Value]] = [("Mode", mode_now(status))]
+    lines: list[tuple[str, Value]] = [("Mode", mode_now(status, seen.account))]
     rate = format_rate(status.rate_nl_day)
     if therapy is not None and status.rate_nl_day:
         rate += f" = {dose_rate(seen.dose_rate_ng_day(status.rate_nl_day))} of {therapy.drug}"
@@ -265,12 +269,27 @@ def bolus_progress(seen: Interrogation) -> str:
     )
 
 
+def bolus_ends(seen: Interrogation) -> list[tuple[str, Value]]:
+    """The row that tells that a command ends the running bolus; none without one."""
+    if not seen.bolus_running:
+        return []
+    left_pl, all_pl = seen.status.bolus_left_pl, seen.status.bolus_pl
+    drug = f" ({mass(seen.mass_ng(Fraction(left_pl, 1000)))})" if seen.therapy else ""
+    text = f"WILL END: {microlitres(left_pl)}{drug} of {microlitres(all_pl)} not given yet"
+    return [("Running bolus", Text(text, style=_BAD))]
+
+
 def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     account, step_pl = seen.account, seen.status.step_pl
-    low = volume(account.low_mark_pl)
+    low, unusable = volume(account.low_mark_pl), volume(account.unusable_pl)
     if not account.refills:
-        what = 'no refill recorded: cisterna refill --measured "0 mL" --fill "20 mL"'
-        return [("Expected residual", what), ("Low mark", low)]
+        fill = format_volume_pl(account.capacity_pl)
+        return [
+            ("Expected residual", "no refill recorded"),
+            ("", f'cisterna refill --measured "0 mL" --fill "{fill}" --reason "first fill"'),
+            ("Low mark", low),
+            ("Cannot be used", unusable),
+        ]
     residual = Text(f"{volume(account.residual_pl)} of {volume(account.capacity_pl)}  ")
     is_low = account.residual_pl <= account.low_mark_pl
     residual.append(_scale(account.residual_pl, account.capacity_pl), _BAD if is_low else "")
@@ -282,6 +301,7 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         ("Delivered", f"{delivered}, since the refill"),
         ("Last refill", f"{volume(account.fill_pl)} put in, {_refill_time(seen)}"),
         ("Low mark", _forecast(seen, low)),
+        ("Cannot be used", unusable),
     ]
 
 
@@ -354,17 +374,15 @@ def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:
         shown.print(table)
     for answer in answers:
         if answer.state != "pump":
-            where = f"{answer.candidate.port} ({answer.candidate.description})"
+            what = answer.candidate.description
+            where = answer.candidate.port + (f" ({what})" if what else "")
             note(shown, f"{where}: {answer.problem}", _QUIET)
 
 
 def outcome(shown: Console, text: str, status: Status) -> None:
     """What was done, and what the pump does now."""
     good(shown, text)
-    now = mode_now(status)
-    if status.mode != STOPPED:
-        now.append(f", {format_rate(status.rate_nl_day, digits=6)}")
-    rows(shown, [("Now", now)])
+    rows(shown, [("Now", mode_now(status, with_rate=True))])
 
 
 def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:
@@ -426,14 +444,14 @@ def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
         )
 
 
-def refill_screen(shown: Console, found: Values, request: Values, first: bool) -> None:
+def refill_screen(shown: Console, found: Values, request: Values, account: Account) -> None:
     """What a refill tells. ``found``: the pump's echo to record_refill; ``request``: what it was
-    asked to record. ``first``: no refill was recorded before."""
+    asked to record; ``account``: the one that it ends."""
     lines: list[tuple[str, Value]] = [
         ("Reason", str(request["reason"])),
         ("Measured residual", format_volume_nl(request["measured_nl"])),
     ]
-    if first:
+    if not account.refills:
         lines.append(("Expected residual", "none: the first refill, nothing to compare with"))
     else:
         ratio = exact_decimal(Fraction(found["ratio_ppm"], 1_000_000), digits=4)
@@ -449,8 +467,12 @@ def refill_screen(shown: Console, found: Values, request: Values, first: bool) -
             ),
             ("Verdict", refill_verdict(found)),
         ]
-    lines.append(("To be put in", format_volume_nl(request["fill_nl"])))
+    fill = format_volume_nl(request["fill_nl"])
+    lines += [("To be put in", fill), ("Cannot be used", volume(account.unusable_pl))]
     rows(shown, lines)
+    if request["fill_nl"] * 1000 <= account.low_mark_pl:
+        low = volume(account.low_mark_pl)
+        note(shown, f"  {fill} is not above the low mark, {low}: the reservoir is low", "yellow")
 
 
 def refill_verdict(found: Values) -> Text:

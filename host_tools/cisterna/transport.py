@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import serial
 from serial.tools import list_ports
@@ -65,6 +67,7 @@ class SerialLink:
 
     def __init__(self, url: str, alone_s: float | None = None) -> None:
         self.name = url
+        _check_url(url)
         until = time.monotonic() + (alone_s or 0)
         alone = None if alone_s is None else True
         while True:
@@ -102,6 +105,23 @@ class SerialLink:
         self._port.close()
 
 
+def _check_url(url: str) -> None:
+    """Raise NoPump for a network port's URL without host and port: pyserial stumbles over it."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in ("socket", "rfc2217"):
+        return
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname and parts.port)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise NoPump(
+            f"cannot open {url}: it needs a host and a port number",
+            remedy=f"write it like {scheme}://192.168.1.5:4000",
+        )
+
+
 def _is_taken(error: Exception) -> bool:
     number = error.errno if isinstance(error, OSError) else None
     return number in (errno.EBUSY, errno.EAGAIN)
@@ -118,6 +138,8 @@ def _cannot_open(url: str, error: Exception) -> NoPump:
         text, remedy = _REASONS[number]
         return NoPump(text.format(url), remedy)
     reason = os.strerror(number) if number else str(error)
+    reason = reason.removeprefix(f"Could not open port {url}: ")
+    reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
     if "Could not configure port" in reason:  # pyserial's words for what a terminal can do
         reason = "it is no serial port"
     return NoPump(
@@ -127,5 +149,6 @@ def _cannot_open(url: str, error: Exception) -> NoPump:
 
 
 def serial_ports() -> list[tuple[str, str]]:
-    """(device, description) of the serial ports of this machine."""
-    return [(port.device, port.description) for port in list_ports.comports()]
+    """(device, description) of the serial ports of this machine; "" where there is none."""
+    ports = [(port.device, port.description or "") for port in list_ports.comports()]
+    return [(device, "" if text == "n/a" else text) for device, text in ports]

@@ -8,15 +8,20 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+import types
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from cisterna import finding, prescription
+from cisterna import bench_speed, cli_therapy, finding, prescription, transport
 from cisterna.bench_virtual import VirtualBench
 from cisterna.prescription import NOTICE
+from cisterna.programmer import Programmer, Status
 from host_tools.tests.conftest import Cisterna, Other
 from pump_wire import messages
 
@@ -131,7 +136,8 @@ def test_status_of_a_new_pump_says_what_to_do(cisterna: Cisterna, bench: Virtual
     assert bench.truth()["steps"] == 0
     shown = cisterna("status").out
     assert "STOPPED (no prescription)  program one: cisterna program FILE" in shown
-    assert "no refill recorded: cisterna refill" in shown
+    assert "no refill recorded\n" in shown
+    assert 'cisterna refill --measured "0 mL" --fill "20 mL" --reason "first fill"\n' in shown
     assert "not set: cisterna clock --set" in shown
 
 
@@ -211,7 +217,7 @@ def test_log_follows(
     assert bench.truth()["steps"] == 0
     other.type("\x03")
     assert other.end() == 130
-    assert "the pump goes on delivering what it delivered" in other.shown
+    assert other.shown.endswith("\r\ninterrupted\r\n")
 
 
 def test_report_is_written(cisterna: Cisterna, bench: VirtualBench, tmp_path: Path) -> None:
@@ -220,11 +226,11 @@ def test_report_is_written(cisterna: Cisterna, bench: VirtualBench, tmp_path: Pa
     shown = cisterna("report", "--out", str(tmp_path / "out"), "--json")
     assert shown.code == 0
     page = Path(shown.json["html"]).read_text()
-    for text in (NOTICE, "baclofen", "refill recorded, fill 20 mL", "19.6000", "No samples"):
+    for text in (NOTICE, "baclofen", "refill recorded, fill 20 mL", "19.6000", "own words only"):
         assert text in page
     assert all(Path(name).stat().st_size > 1000 for name in shown.json["pngs"])
     names = cisterna("report", "--out", str(tmp_path / "out")).out.splitlines()
-    assert [Path(name).name for name in names] == ["report.html", "delivery.png", "reservoir.png"]
+    assert [Path(name).name for name in names] == ["report.html", "reservoir.png"]
 
 
 # -- program -----------------------------------------------------------------------------------
@@ -323,6 +329,8 @@ def test_bolus_echoes_and_the_plant_delivers_it(cisterna: Cisterna, bench: Virtu
         "10 ug over 10 min",
         "0.02 mL = 10 ug of baclofen",
         "2.88 mL/day, 14.4 times the basal 0.2 mL/day",
+        "in place of the basal rate: 20 uL instead of 1.39 uL in this time",
+        "Now                 single bolus, 2.88 mL/day, then back to simple continuous",
         "19.98 mL expected",
     ):
         assert text in shown.out
@@ -357,7 +365,7 @@ def test_bolus_is_cancelled(cisterna: Cisterna, bench: VirtualBench) -> None:
     assert bench.truth()["delivered_pl"] < 10_000_000
     none = cisterna("bolus", "--cancel", "--yes")
     assert none.code == 1
-    assert "simple continuous" in none.err
+    assert "no bolus is running: it is in mode simple continuous" in none.err
     assert cisterna("bolus", "1 ug", "--cancel").code == 2
 
 
@@ -385,7 +393,82 @@ def test_stop_and_resume(cisterna: Cisterna, bench: VirtualBench) -> None:
     assert resumed["echo"] == {"mode": messages.SIMPLE_CONTINUOUS, "rate_nl_day": 200_000}
     bench.advance(days=1)
     assert bench.truth()["steps"] == steps + 2000
-    assert cisterna("resume", "--yes").code == 1
+    again = cisterna("resume", "--yes")
+    assert again.code == 1
+    assert "the pump is not stopped by command: it is in mode simple continuous" in again.err
+
+
+def test_programming_a_stopped_pump_leaves_it_stopped(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    programmed(cisterna)
+    assert cisterna("stop", "--yes").code == 0
+    shown = cisterna("program", "morphine", "--yes")
+    assert shown.code == 0
+    words = " ".join(shown.out.split())
+    assert "Now stopped by command; stays stopped until cisterna resume" in words
+    assert "The pump stays stopped until cisterna resume." in words
+    assert "STOPPED (command)" in words
+    bench.advance(days=1)
+    assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.parametrize("words", [("program", "morphine"), ("stop",)])
+def test_what_ends_a_bolus_says_so_and_what_was_not_given(
+    cisterna: Cisterna, bench: VirtualBench, words: tuple[str, ...]
+) -> None:
+    programmed(cisterna)
+    for how in ("", "--json"):
+        assert cisterna("bolus", "10 ug", "--over", "10 min", "--yes").code == 0
+        bench.advance(minutes=2.5)
+        shown = cisterna(*words, "--yes", *filter(None, [how]))
+        assert shown.code == 0
+        if how:
+            assert shown.json["bolus_not_given_pl"] == 15_000_000
+        else:
+            assert "WILL END: 15 uL (7.5 ug) of 20 uL not given yet" in shown.out
+            assert "The bolus has ended: 15 uL of it were not given." in shown.out
+        assert cisterna("program", "baclofen", "--yes").code == 0
+        cisterna("resume", "--yes")
+
+
+def test_a_bolus_that_was_over_is_not_ended_by_a_stop(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    programmed(cisterna)
+    assert cisterna("bolus", "10 ug", "--over", "10 min", "--yes").code == 0
+    bench.advance(minutes=5)
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    shown = cisterna("program", "baclofen", "--yes", "--json")
+    assert shown.json["bolus_not_given_pl"] == 0
+    assert "bolus" not in cisterna("stop", "--yes").out
+
+
+def test_what_a_stopped_pump_needs_depends_on_why(cisterna: Cisterna, bench: VirtualBench) -> None:
+    bolus = ("bolus", "10 uL", "--over", "1 min", "--yes")
+    never = cisterna(*bolus)
+    assert "to do: program one: cisterna program FILE" in never.err
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    empty = cisterna(*bolus)
+    assert "not while the pump is stopped (empty reservoir)" in empty.err
+    assert "to do: refill it, then tell the pump: cisterna refill" in empty.err
+    resumed = cisterna("resume", "--yes")
+    assert "the pump is not stopped by command" in resumed.err
+    assert "to do: refill it, then tell the pump: cisterna refill" in resumed.err
+    assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (Fraction(1, 144), "0.00694 times"),
+        (Fraction(1), "1 times"),
+        (Fraction(123_456, 1000), "123 times"),
+        (Fraction(1, 10**9), "0.000000001 times"),
+    ],
+)
+def test_factors_have_significant_digits(times: Fraction, says: str) -> None:
+    assert cli_therapy._times(times) == says
 
 
 # -- refill and clock --------------------------------------------------------------------------
@@ -424,6 +507,24 @@ def test_refill_with_a_discrepancy(cisterna: Cisterna, bench: VirtualBench) -> N
     again = cisterna(*words)
     assert "+6 mL (measured - expected)" in again.out
     assert "DISCREPANCY outside the limits" in again.out
+
+
+def test_what_cannot_be_used_is_told(cisterna: Cisterna, bench: VirtualBench) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    words = ("refill", "--measured", "0 mL", "--reason", "first fill", "--yes")
+    refused = cisterna(*words, "--fill", "1.4 mL")
+    assert refused.code == 1
+    assert "to do: put in more" in refused.err
+    assert "empty: 0 mL left, 1.4 mL cannot be used; refill it" in cisterna("status").out
+    shown = cisterna(*words, "--fill", "2 mL")
+    assert shown.code == 0
+    assert "Cannot be used      1.4 mL" in shown.out
+    assert "2 mL is not above the low mark, 2 mL: the reservoir is low" in shown.out
+    assert "Cannot be used      1.4 mL" in cisterna("status").out
+    bench.advance(days=3, hours=1)
+    assert "STOPPED (empty reservoir)  empty: 1.4 mL left, 1.4 mL cannot be used" in (
+        cisterna("status").out
+    )
 
 
 def test_clock(cisterna: Cisterna, bench: VirtualBench) -> None:
@@ -534,9 +635,55 @@ def test_ctrl_c_while_watching_leaves_the_bolus(
     other.wait_for("Started")
     os.kill(other.process.pid, signal.SIGINT)
     assert other.end() == 130
-    assert "the pump goes on delivering what it delivered" in other.shown
+    assert "the bolus goes on; end it with cisterna bolus --cancel" in other.shown
     bench.advance(minutes=10)
     assert bench.truth()["delivered_pl"] == 20_000_000
+
+
+def test_ctrl_c_while_it_is_loaded(alone: Path) -> None:
+    loading = """
+import builtins, sys
+from cisterna.cli import main
+load = builtins.__import__
+def interrupted(name, *rest):
+    if name == "typer":
+        raise KeyboardInterrupt
+    return load(name, *rest)
+builtins.__import__ = interrupted
+sys.exit(main(["status"]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", loading],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=alone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_after_the_pump_did_it_changes_no_outcome(
+    cisterna: Cisterna, bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programmed(cisterna)
+    read_status, sent = Programmer.status, list[int]()
+
+    def interrupted(pump: Programmer) -> Status:
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            os.kill(os.getpid(), signal.SIGINT)
+            sent.append(1)
+        return read_status(pump)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Programmer, "status", interrupted)
+    shown = cisterna("stop", "--yes")
+    assert sent
+    assert shown.code == 0
+    assert "Done (record" in shown.out
+    assert signal.getsignal(signal.SIGINT) is before
+    assert bench.truth()["steps"] == 0
 
 
 # -- finding -----------------------------------------------------------------------------------
@@ -602,6 +749,21 @@ def test_a_port_in_use_says_so(cisterna: Cisterna, bench: VirtualBench) -> None:
     assert shown.code == 3
     assert f"{bench.port} is in use by another program" in shown.err
     assert bench.truth()["steps"] == 0
+
+
+def test_a_port_without_a_description(cisterna: Cisterna, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = types.SimpleNamespace(device="/dev/nowhere", description="n/a")
+    monkeypatch.setattr(transport.list_ports, "comports", lambda: [port])
+    monkeypatch.setattr(finding, "serial_ports", transport.serial_ports)
+    shown = cisterna("ports")
+    assert shown.code == 3
+    assert "/dev/nowhere: there is no port" in shown.out
+
+
+def test_the_parts_of_a_segment_and_their_rest_are_all_of_it() -> None:
+    speed = bench_speed.Speed(1, 1.0, 500_000, 0, 0, {"one": 4.0, "two": 3.0})
+    assert speed.us_a_segment == 10
+    assert bench_speed.table(speed)[-1] == ("  rest", "3.0 us, 30%")
 
 
 def test_bench_names(cisterna: Cisterna) -> None:

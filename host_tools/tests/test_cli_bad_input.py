@@ -55,7 +55,7 @@ BAD_NUMBERS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("bolus", "5. uL", "--over", "10 min"), ('"5. uL"', "no digit after the decimal point")),
     (("bolus", "0,5 mL", "--over", "10 min"), ('"0,5 mL"', "has a comma")),
     (("bolus", "1e3 uL", "--over", "10 min"), ('"1e3 uL"', "has an exponent")),
-    (("bolus", "-5 uL", "--over", "10 min"), ('"-5 uL"', "has a sign", "mL")),
+    (("bolus", "-5 uL", "--over", "10 min"), ('dose "-5 uL"', "has a sign", "mL")),
     (("bolus", "-.5 uL", "--over", "10 min"), ('"-.5 uL"', "has a sign", "mL")),
     (("bolus", "--over", "10 min", "--", "-5 uL"), ('"-5 uL"', "has a sign", "mL")),
     (("bolus", "", "--over", "10 min"), ("dose", "is empty")),
@@ -121,11 +121,11 @@ def test_what_was_understood_is_echoed_with_its_unit(
         ("10.50 ug", "0.021 mL", "10.5 ug"),
         ("10mcg", "0.02 mL", "10 ug"),
         ("0.5 mg", "1 mL", "0.5 mg"),
-        ("1500 nL", "1.5 uL", "0.75 ug"),
+        ("15000 nL", "0.015 mL", "7.5 ug"),
     ):
         shown = cisterna("bolus", typed, "--over", "90 min", "--yes")
         assert shown.code == 0
-        unit_mass = mass.replace("0.5 mg", "500 ug").replace("0.75 ug", "750 ng")
+        unit_mass = mass.replace("0.5 mg", "500 ug")
         assert f"Volume              {volume} = {unit_mass} of baclofen" in shown.out
         assert f"Asked for           {typed} over 1.5 h" in shown.out
         assert cisterna("bolus", "--cancel", "--yes").code == 0
@@ -146,13 +146,15 @@ def test_what_the_pump_refuses_changes_nothing(cisterna: Cisterna, bench: Virtua
             ("bolus", "9 mL", "--over", "1 h"),
             ("below the limit: duration 1 h, limit 9 h",),
         ),
-        (("resume",), ("not possible in the present mode", "simple continuous")),
+        (("resume",), ("the pump is not stopped by command", "simple continuous")),
+        (("bolus", "10 ug", "--over", "10 h"), ("limit 0.2 mL/day", "less time")),
     ):
         shown = cisterna(*words, "--yes")
         assert shown.code == 1, words
         assert "error: the pump refused: " in shown.err
         for text in texts:
             assert text in shown.err, words
+        assert "\nto do: " in shown.err, words
     assert cisterna("log", "--json").json == before
     bench.advance(days=1)
     assert bench.truth()["steps"] == 2000
@@ -221,6 +223,9 @@ def test_a_prescription_that_is_not_there(cisterna: Cisterna) -> None:
     shown = cisterna("program", "/nowhere/rx.toml")
     assert shown.code == 2
     assert "/nowhere/rx.toml: cannot be read: No such file or directory" in shown.err
+    misspelt = cisterna("program", "baclofn", "--check")
+    assert misspelt.code == 2
+    assert "to do: shipped: baclofen, morphine" in misspelt.err
 
 
 # -- ports -------------------------------------------------------------------------------------
@@ -240,7 +245,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/dev/null", "cannot open /dev/null: it is no serial port"),
         ("/", "cannot open /"),
         ("nonesuch://x", "cannot open nonesuch://x"),
-        ("socket://127.0.0.1:9", "cannot open socket://127.0.0.1:9"),
+        ("socket://127.0.0.1:9", "cannot open socket://127.0.0.1:9: Connection refused"),
+        ("rfc2217://", "cannot open rfc2217://: it needs a host and a port number"),
+        ("socket://pump:x", "cannot open socket://pump:x: it needs a host and a port number"),
     ],
 )
 def test_no_port(cisterna: Cisterna, port: str, text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,17 @@ def test_type_stubs_say_what_the_code_says() -> None:
     for stub in stubs:
         code = stub.with_suffix(".py")
         assert signatures(stub) == signatures(code), stub.name
+
+
+def test_a_folder_called_cisterna_does_not_hide_the_package(tmp_path: Path) -> None:
+    """As when a script lies beside the checkout, which is itself called cisterna."""
+    (tmp_path / "cisterna").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "from cisterna import Therapy; print(Therapy.__name__)"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "Therapy", done.stderr

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cisterna.chart_sheet import NARROW
+from cisterna.chart_sheet import NARROW, Sheet
 from cisterna.charts import draw_delivery, draw_reservoir
 from cisterna.prescription import NOTICE
 from cisterna.report import (
@@ -36,13 +36,16 @@ from cisterna.run_samples import (
     day_text,
     delivery_findings,
     forecast_text,
+    limits_text,
     plain,
+    ratio_text,
     residual_finding,
     steps_text,
     thin,
     volume_text,
     wall_time,
 )
+from pump.ledger import is_discrepancy
 
 DAY_US = 86_400_000_000
 STEP_PL = 100_000
@@ -390,9 +393,10 @@ def test_page_shows_every_number(month_page: tuple[Path, Page]) -> None:
         "Delivered since the refill 60,000 6.0000 60,000 6.0000 0",
         "Residual 140,000 14.0000 140,000 14.0000 0",
         "Fill − delivered − residual 0 0.0000 0 0.0000 0",
-        "The pump found no discrepancy.",
-        "Discrepancy, measured − expected −0.0500 mL",
-        "Ratio, delivered / programmed 1.008621",
+        "Discrepancy within the pump’s limits (ratio 0.855 to 1.145, volume 1 mL).",
+        "Expected residual volume (account) 14.2 mL",
+        "Discrepancy, measured − expected −0.05 mL",
+        "Ratio, left by the measurement / programmed 1.0086",
         "7 1 d 01:01:01 2026-11-22 08:00:00 single bolus of 0.02 mL started",
         "Low-volume date 2027-02-20",
     ):
@@ -405,7 +409,16 @@ def test_a_discrepancy_is_not_to_be_missed(tmp_path: Path) -> None:
     page = Page(write_report(data, tmp_path).html)
     assert page.text.count("DISCREPANCY: outside") == 2
     assert "+1.2 mL" in page.text
-    assert "no discrepancy" not in page.text
+    assert "(ratio 0.855 to 1.145, volume 1 mL). Find out why." in page.text
+    assert "within the" not in page.text
+
+
+def test_a_first_filling_is_compared_with_nothing(tmp_path: Path) -> None:
+    first = RefillSummary(0, 0, 0, 0, False, fill_pl=FILL_PL, reason="first fill")
+    page = Page(write_report(dataclasses.replace(month_report(), refill=first), tmp_path).html)
+    assert "The first filling: there is nothing to compare it with." in page.text
+    assert "iscrepancy" not in page.text
+    assert "Put in 20 mL" in page.text
 
 
 def test_same_data_same_octets_whatever_the_style(
@@ -443,6 +456,129 @@ def test_text_from_outside_stays_text(tmp_path: Path) -> None:
     assert not {"\u202e", "\x00", "\x1b"} & set(page.source)
 
 
+# -- the pump's own words ------------------------------------------------------------------------
+
+
+def alone_report() -> ReportData:
+    """A pump nobody measured, read on day 12."""
+    return dataclasses.replace(
+        month_report(),
+        samples=(),
+        markers=(),
+        forecast=Forecast(12 * DAY_US, FILL_PL, LOW_PL, RATE_NL_DAY),
+        balance=balance_rows(
+            step_pl=STEP_PL, fill_pl=FILL_PL, delivered_pl=STEP_PL, residual_pl=FILL_PL - STEP_PL
+        ),
+        read_us=12 * DAY_US,
+    )
+
+
+def test_without_samples_the_forecast_is_the_only_picture(tmp_path: Path) -> None:
+    write_report(month_report(), tmp_path)
+    paths = write_report(alone_report(), tmp_path)
+    assert paths.pngs == (tmp_path / "reservoir.png",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "reservoir.png"]
+    assert png_size(paths.pngs[0].read_bytes()) == (1800, 720)
+    page = Page(paths.html)
+    assert page.tags.count("img") == 1
+    assert "Figure 1." in page.text
+    assert "Figure 2." not in page.text
+    assert "These are the pump’s own words only" in page.text
+    assert "Read on day 12.0 since the pump’s last start, 2026-12-04 08:00 UTC" in page.text
+    assert "low mark of 2 mL is reached on day 102.0, 2027-03-04." in " ".join(page.values("alt"))
+    for untrue in ("instrument beside", "No samples", "Delivery error", "run report"):
+        assert untrue not in page.text
+
+
+def test_without_samples_the_forecast_is_drawn_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forecast = Forecast(12 * DAY_US, FILL_PL, LOW_PL, 6_000)  # 3,000 days
+    sheets: list[Sheet] = []
+    png = Sheet.png
+    monkeypatch.setattr(Sheet, "png", lambda sheet: (sheets.append(sheet), png(sheet))[1])
+    draw_reservoir((), (), LOW_PL, FILL_PL, forecast, START_WALL_S)
+    (axes,) = sheets[0].figure.axes
+    ends = [
+        line.get_xydata()[[0, -1]].tolist() for line in axes.lines if len(line.get_xdata()) > 1
+    ]
+    assert [[12.0, 20.0], [3012.0, 2.0]] in ends
+    low, high = axes.get_xlim()
+    assert low < 12
+    assert high > 3012
+    assert "→" not in "".join(text.get_text() for text in axes.texts)
+
+
+@pytest.mark.parametrize(
+    ("forecast", "said"),
+    [
+        (None, "No forecast was made."),
+        (Forecast(5, FILL_PL, LOW_PL, 0), "No low-volume date: the rate is 0."),
+        (Forecast(5, LOW_PL, LOW_PL, RATE_NL_DAY), "at or below its low mark of 2 mL now."),
+    ],
+)
+def test_no_picture_without_anything_to_draw(
+    forecast: Forecast | None, said: str, tmp_path: Path
+) -> None:
+    write_report(month_report(), tmp_path)
+    paths = write_report(dataclasses.replace(alone_report(), forecast=forecast), tmp_path)
+    assert paths.pngs == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    page = Page(paths.html)
+    assert said in page.text
+    assert "Figure" not in page.text
+    assert not {"img", "figure"} & set(page.tags)
+
+
+def test_a_report_of_nothing_is_whole(tmp_path: Path) -> None:
+    paths = write_report(_BARE, tmp_path)
+    assert paths.pngs == ()
+    assert "Nothing was measured, and nothing is forecast." in Page(paths.html).text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("now_us", "rate"), [(HIGHEST, 1), (0, HIGHEST), (HIGHEST, HIGHEST)])
+def test_odd_forecasts_alone_are_drawn(now_us: int, rate: int, tmp_path: Path) -> None:
+    forecast = Forecast(now_us, HIGHEST, 0, rate)
+    data = dataclasses.replace(alone_report(), forecast=forecast, capacity_pl=HIGHEST)
+    paths = write_report(data, tmp_path)
+    assert len(paths.pngs) == 1
+
+
+# -- what the pump calls a discrepancy -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratio_ppm", "text"),
+    [
+        (996_678, "0.9967"),
+        (1_000_000, "1.0000"),
+        (0, "0.0000"),
+        (-1, "0.0000"),
+        (-1_234_567, "−1.2346"),
+        (HIGHEST, "4611686018427.3879"),
+        (1_145_001, "1.145001"),
+        (854_999, "0.854999"),
+        (1_145_000, "1.1450"),
+    ],
+)
+def test_a_ratio_is_not_rounded_over_a_limit(ratio_ppm: int, text: str) -> None:
+    assert ratio_text(ratio_ppm) == text
+
+
+@pytest.mark.parametrize("capacity_pl", [1_000_000_000, FILL_PL, FILL_PL + 1, 40_000_000_000])
+def test_limits_are_those_of_the_pump(capacity_pl: int) -> None:
+    found = re.fullmatch(r"ratio (\S+) to (\S+), volume (\S+) mL", limits_text(capacity_pl))
+    assert found
+    low, high, volume = (int(Fraction(text) * 10**6) for text in found.groups())
+    volume *= 1000
+    assert not is_discrepancy(low, volume, capacity_pl)
+    assert not is_discrepancy(high, -volume, capacity_pl)
+    assert is_discrepancy(low - 1, 0, capacity_pl)
+    assert is_discrepancy(high + 1, 0, capacity_pl)
+    assert is_discrepancy(0, volume + 1, capacity_pl)
+
+
 # -- odd runs ----------------------------------------------------------------------------------
 
 _FULL = dataclasses.replace(sample(0, 0), time_us=5 * DAY_US)
@@ -469,7 +605,6 @@ _HUGE = ReportData(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (_BARE, "No samples were taken."),
         (
             dataclasses.replace(_BARE, samples=[_FULL], forecast=Forecast(0, 9, 1, 0)),
             "No low-volume date: the rate is 0.",
@@ -484,7 +619,7 @@ _HUGE = ReportData(
         ),
         (_HUGE, "−9,223,372,036,854,775,808 steps"),
     ],
-    ids=["nothing", "one sample, stopped", "crowded", "huge"],
+    ids=["one sample, stopped", "crowded", "huge"],
 )
 def test_odd_runs_make_a_whole_report(data: ReportData, said: str, tmp_path: Path) -> None:
     paths = write_report(data, tmp_path)

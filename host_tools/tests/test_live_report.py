@@ -1,0 +1,64 @@
+"""The report of a pump as it is now: its own words and a forecast, nothing that nobody saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cisterna.bench_virtual import VirtualBench
+from cisterna.interrogation import interrogate
+from cisterna.live_report import report_data
+from cisterna.prescription import load, shipped
+from cisterna.programmer import Programmer
+from cisterna.report import write_report
+
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture
+def bench() -> Iterator[VirtualBench]:
+    with VirtualBench(seed=5, trace=False) as made:
+        yield made
+
+
+@pytest.fixture
+def pump(bench: VirtualBench) -> Iterator[Programmer]:
+    with bench.programmer() as made:
+        yield made
+
+
+def written(pump: Programmer, folder: Path) -> tuple[str, list[str]]:
+    """The page of the pump as it is, and the names of its pictures."""
+    paths = write_report(report_data(interrogate(pump), list(pump.events())), folder)
+    text = " ".join(paths.html.read_text(encoding="utf-8").split())
+    assert "These are the pump’s own words only" in text
+    return text, [path.name for path in paths.pngs]
+
+
+def test_a_pump_that_was_never_filled_has_no_picture(pump: Programmer, tmp_path: Path) -> None:
+    text, pictures = written(pump, tmp_path)
+    assert pictures == []
+    assert "No refill was recorded." in text
+    assert "<figure>" not in text
+
+
+def test_a_pump_that_delivers_has_its_forecast(
+    bench: VirtualBench, pump: Programmer, tmp_path: Path
+) -> None:
+    therapy = load(shipped()["baclofen"]).therapy
+    pump.confirm(pump.prepare_program(therapy))
+    pump.refill(0, therapy.capacity_nl, "first fill")
+    text, pictures = written(pump, tmp_path)
+    assert pictures == ["reservoir.png"]
+    assert "The first filling: there is nothing to compare it with." in text
+    bench.advance(us=10 * DAY_US)
+    pump.refill(18_000_000, therapy.capacity_nl, "early")
+    text, pictures = written(pump, tmp_path)
+    assert pictures == ["reservoir.png"]
+    assert "Discrepancy within the pump’s limits (ratio 0.855 to 1.145, volume 1 mL)." in text
+    assert "the low mark of 2 mL is reached on day 100.0." in text
+    assert "Read on day 10.0 since the pump’s last start" in text
+    for untrue in ("No samples", "Delivery error", "instrument beside"):
+        assert untrue not in text
