@@ -151,7 +151,8 @@ class Delivery:
     # -- commands -----------------------------------------------------------------------------
 
     def prescribe(self, prescription):
-        """Commit ``prescription`` (checked) and run it from this instant; a stop by command stays."""
+        """Commit ``prescription`` (checked) and run it from this instant; a stop by command
+        stays."""
         self._store.commit(prescription, self._store.halted)
         now_us = self._motion.halt()
         self._end_bolus_early()
