@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,11 @@ from cisterna.bench_virtual import VirtualBench
 from cisterna.cli import main
 
 ROOT = Path(__file__).parents[2]
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and whatever they start
+# inherits that. A program that is to be interrupted must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
