@@ -9,6 +9,7 @@ and returns (sequence of the event that recorded it, instant it took effect).
 import gc
 
 from pump.prescription import Refusal, check
+from pump.schedule import ceil_div
 from pump_wire.codec import MAX_BODY, FieldError, decode, encode
 from pump_wire.messages import (
     BY_NUMBER,
@@ -183,7 +184,7 @@ class Commands:
 
     def _check_set_prescription(self, request):
         check(request)
-        residual_nl = -(-self._ledger.residual_pl() // 1000)
+        residual_nl = ceil_div(self._ledger.residual_pl(), 1000)
         if request["capacity_nl"] < residual_nl:
             raise Refusal("below_limit", "capacity_nl", request["capacity_nl"], residual_nl)
         if self._faults.code not in (0, FAULT["settings_damaged"]):  # its remedy is this command

@@ -187,7 +187,7 @@ BUGS = (
     Bug(
         "the capacity is compared with a residual rounded down",
         "firmware/pump/commands.py",
-        "residual_nl = -(-self._ledger.residual_pl() // 1000)",
+        "residual_nl = ceil_div(self._ledger.residual_pl(), 1000)",
         "residual_nl = self._ledger.residual_pl() // 1000",
         "test_limits.py::test_capacity_below_the_expected_residual_is_refused",
     ),
