@@ -25,7 +25,7 @@ from rp2040py.simulator import Simulator
 from rp2040py.usb.cdc import USBCDC
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
-from cisterna.emulator_fixes import FlashTimes, NakingHost, PioPacer
+from cisterna.emulator_fixes import FlashTimes, NakingHost, OutputsAreInputs, PioPacer
 from cisterna.errors import CisternaError
 
 IMAGE_VARIABLE = "CISTERNA_PICO_UF2"
@@ -162,6 +162,7 @@ class EmulatedPico:
         self._cdc: Any = USBCDC(self._mcu.usb_ctrl)
         self._host = NakingHost(self._cdc)
         self._pacer = PioPacer(self._mcu)
+        self._pads = OutputsAreInputs(self._mcu, self._pacer)
         self.flash = FlashTimes(self._mcu, self._pacer, lambda: self._simulator.stopped, unique_id)
         if flash is not None:
             if len(flash) != FLASH_SIZE:
@@ -266,6 +267,7 @@ class EmulatedPico:
 
     def _lost_usb(self) -> None:
         self.connected = False
+        self._pads.look()
         for line in self._lines:
             line.look()
 

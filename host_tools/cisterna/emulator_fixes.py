@@ -7,14 +7,22 @@ class. The emulator's objects are compiled and their internals untyped, hence ``
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from rp2040py.gpio_pin import GPIOPinState
 
 CYCLE_NS = 8.0  # clk_sys of 125 MHz: what the emulator assumes and MicroPython 1.28 sets
 _FP = 256  # the emulator counts PIO time in 1/256 cycles
+_LOOK_NS = 20e6  # a block's cycle counter is set from the clock at least this often
+_DELAY = 0x1F00  # of a PIO instruction
+_LOOPS = {0x0040: "x", 0x0080: "y"}  # jmp(x_dec, 0), jmp(y_dec, 0)
+_DRIVEN = (GPIOPinState.LOW, GPIOPinState.HIGH)  # by the chip
+_SHORTEST_LOOP = 8  # worth passing over
 
 
 class NakingHost:
@@ -108,7 +116,21 @@ class PioPacer:
     known. There the block's cycle counter is also set from the clock (jumps lose fractions of a
     cycle), and cycles that a state machine was made to forget are given back.
 
-    Delete when the reproduction gives 20,000 edges, 50 us apart, without it.
+    With that, a state machine that waits by counting down costs an alarm for every turn: ``wait``
+    below, at 1 MHz, takes a minute of ours for each of its seconds::
+
+        label("wait")
+        jmp(x_dec, "wait")
+
+    A loop of this one instruction is passed over in one go. Nothing can see the register while it
+    runs but a write to the block's registers, and before each of those the loop is put where it
+    would have been: to the cycle what the silicon does.
+
+    What an instruction that the processor gives to a state machine (``exec``) does to a pin is
+    seen only when some state machine of the block next runs; here, at once.
+
+    Delete when both reproductions run at their rate, and faster than real time, without it, and
+    ``exec("set(pins, 1)")`` on a state machine that is off raises the pin.
     """
 
     def __init__(self, mcu: Any) -> None:
@@ -116,7 +138,9 @@ class PioPacer:
         for address, peripheral in list(mcu.peripherals.items()):
             for block in self._blocks:
                 if peripheral is block.pio:
-                    mcu.peripherals[address] = _WatchedRegisters(block.pio, self.attend)
+                    mcu.peripherals[address] = _WatchedRegisters(
+                        block.pio, block.before_write, self.attend
+                    )
 
     def attend(self) -> None:
         """Look at all blocks again: something outside them may have started a state machine."""
@@ -131,21 +155,40 @@ class PioPacer:
 
 
 class _WatchedRegisters:
-    """A PIO block on the bus, telling ``after_write`` of every write to it."""
+    """A PIO block on the bus, telling of every write to it before and after."""
 
-    def __init__(self, pio: Any, after_write: Callable[[], None]) -> None:
+    def __init__(
+        self, pio: Any, before_write: Callable[[], None], after_write: Callable[[], None]
+    ) -> None:
         self._pio = pio
+        self._before_write = before_write
         self._after_write = after_write
+        self._look_at_pins: Callable[[], None] = pio.check_changed_pins
         self.read_uint32 = pio.read_uint32
         self.reset = pio.reset
 
     def write_uint32(self, offset: int, value: int) -> None:
+        self._before_write()
         self._pio.write_uint32(offset, value)
+        self._look_at_pins()
         self._after_write()
 
     def write_uint32_atomic(self, offset: int, value: int, atomic_type: int) -> None:
+        self._before_write()
         self._pio.write_uint32_atomic(offset, value, atomic_type)
+        self._look_at_pins()
         self._after_write()
+
+
+class _Loop(NamedTuple):
+    """A ``jmp(x_dec, itself)`` that is being passed over."""
+
+    machine: Any
+    register: str
+    held: int  # what the register held: as many turns jump back
+    from_fp: int  # when its first turn was due
+    turn: int  # cycles of a turn
+    end_fp: int
 
 
 class _PacedBlock:
@@ -163,6 +206,15 @@ class _PacedBlock:
         self._origin_ns = 0.0  # instant at which cycle_fp was 0
         self._drops = 0
         self._ideal: list[tuple[int, int]] = []  # (next_due_fp, cycles) of each state machine
+        self._loops: list[_Loop] = []
+
+    def before_write(self) -> None:
+        """A register is about to be written: everything as it is at this instant."""
+        if not self._running or self.pio.stopped:
+            self._loops.clear()
+            return
+        self.pio.cycle_fp = self._now_fp()
+        self._leave_loops()
 
     def attend(self) -> None:
         if self.pio.stopped:
@@ -177,6 +229,7 @@ class _PacedBlock:
             self._await_due()
 
     def _await_due(self) -> None:
+        self._enter_loops()
         pio = self.pio
         self._due_fp = pio.next_due_fp
         self._drops = pio.backlog_drops
@@ -185,7 +238,7 @@ class _PacedBlock:
             self._due_alarm.cancel()
             return
         cycles = math.ceil((self._due_fp - pio.cycle_fp) / _FP) + 1
-        self._due_alarm.schedule(max(cycles, 0) * CYCLE_NS)
+        self._due_alarm.schedule(min(max(cycles, 0) * CYCLE_NS, _LOOK_NS))
 
     def _at_due(self) -> None:
         # The instruction runs when this callback has returned and the jump or the processor's
@@ -205,8 +258,91 @@ class _PacedBlock:
                 if 0 < machine.next_due_fp - ideal_fp < 64 * _FP:
                     machine.next_due_fp = ideal_fp
             pio.recompute_due()
-        pio.cycle_fp = int((self._clock.nanos - self._origin_ns) * _FP / CYCLE_NS) - _FP
+        pio.cycle_fp = self._now_fp() - _FP
         self._await_due()
+
+    def _now_fp(self) -> int:
+        return int((self._clock.nanos - self._origin_ns) * _FP / CYCLE_NS)
+
+    def _enter_loops(self) -> None:
+        pio = self.pio
+        for machine in pio.machines:
+            if not machine.enabled or machine.waiting or machine.exec_valid:
+                continue
+            opcode = pio.instructions[machine.pc]
+            register = _LOOPS.get(opcode & ~_DELAY & 0xFFFF ^ machine.pc)
+            if register is None or machine.sideset_count:
+                continue
+            count = getattr(machine, register)
+            if count < _SHORTEST_LOOP:
+                continue
+            turn = 1 + ((opcode & _DELAY) >> 8)
+            from_fp = machine.next_due_fp
+            end_fp = from_fp + count * turn * machine.div_fp
+            self._loops = [loop for loop in self._loops if loop.machine is not machine]
+            self._loops.append(_Loop(machine, register, count, from_fp, turn, end_fp))
+            self._put(machine, register, 0, count * turn, end_fp)
+
+    def _leave_loops(self) -> None:
+        for machine, register, held, from_fp, turn, end_fp in self._loops:
+            now_fp = self.pio.cycle_fp
+            if machine.next_due_fp != end_fp or now_fp >= end_fp:
+                continue  # it is over, or was changed
+            turn_fp = turn * machine.div_fp
+            done = (now_fp - from_fp) // turn_fp + 1 if now_fp >= from_fp else 0
+            left = held - done
+            self._put(machine, register, left, -left * turn, from_fp + done * turn_fp)
+        self._loops.clear()
+
+    def _put(self, machine: Any, register: str, value: int, cycles: int, due_fp: int) -> None:
+        setattr(machine, register, value)
+        machine.cycles += cycles
+        machine.next_due_fp = due_fp
+        self.pio.recompute_due()
+
+
+class OutputsAreInputs:
+    """Lets the chip read the pins that it drives itself.
+
+    Symptom: a state machine that waits for an edge of a pin which another one drives waits for
+    ever, and ``Pin.value()`` of such a pin is 0.
+
+    Reproduction::
+
+        @rp2.asm_pio(set_init=rp2.PIO.OUT_LOW)
+        def high():
+            set(pins, 1)
+            pull()
+        rp2.StateMachine(0, high, set_base=Pin(2)).active(1)
+        Pin(2).value()  # 0
+
+    ``GPIOPin.input_value`` knows what drives the pin from outside and the pull resistors; the
+    silicon's input sees the pad, whoever drives it. While the chip drives a pin, what drives it
+    from outside is not told apart; when the chip lets go of it, nothing drives it.
+
+    Delete when the reproduction prints 1 without it.
+    """
+
+    def __init__(self, mcu: Any, pacer: PioPacer) -> None:
+        self._pacer = pacer
+        self._held: set[Any] = set()  # pins whose input follows what the chip drives
+        for gpio in mcu.gpio:
+            gpio.add_listener(functools.partial(self._on_change, gpio))
+
+    def _on_change(self, gpio: Any, state: GPIOPinState, before: GPIOPinState) -> None:
+        if state in _DRIVEN:
+            self._held.add(gpio)
+            gpio.set_input_value(state == GPIOPinState.HIGH)
+        elif before in _DRIVEN:
+            self._held.discard(gpio)
+            gpio.release_input()
+        self._pacer.attend()
+
+    def look(self) -> None:
+        """The chip was reset, which lets go of pins without telling listeners."""
+        for gpio in [gpio for gpio in self._held if gpio.value not in _DRIVEN]:
+            self._held.discard(gpio)
+            gpio.release_input()
 
 
 class FlashTimes:

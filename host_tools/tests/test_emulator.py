@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import serial
 
-from cisterna import emulator
+from cisterna import emulator, emulator_fixes
 from cisterna.emulator import (
     FLASH_SIZE,
     EmulatedPico,
@@ -281,6 +281,141 @@ def test_pio_keeps_its_rate_while_the_processor_works(start: Callable[..., Emula
     assert len(found) > 1_000
     assert sum(found) == pytest.approx(len(found) * 50_000, abs=300)
     assert max(abs(gap - 50_000) for gap in found) < 300
+
+
+_COUNTDOWN = """
+import rp2, time
+from machine import Pin
+@rp2.asm_pio(set_init=rp2.PIO.OUT_LOW)
+def countdown():
+    pull()
+    out(x, 32)
+    set(pins, 1)
+    label("wait")
+    jmp(x_dec, "wait") [2]
+    set(pins, 0)
+m = rp2.StateMachine(0, countdown, freq=1_000_000, set_base=Pin(2))
+m.active(1)
+"""
+
+
+def test_loops_of_one_instruction_are_passed_over_exactly(
+    start: Callable[..., EmulatedPico], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = _COUNTDOWN + "m.put(%d)\ntime.sleep(1000)"
+    found: dict[int, list[int]] = {}
+    for shortest in (8, 1 << 32):  # the second: none is passed over
+        monkeypatch.setattr(emulator_fixes, "_SHORTEST_LOOP", shortest)
+        pico = start(script % 3_000)
+        pico.run(400_000)
+        found[shortest] = gaps(pico)
+    assert found[8] == pytest.approx([(1 + 3 * 3_001) * 1_000], abs=100)
+    assert found[1 << 32] == pytest.approx(found[8], abs=100)
+    monkeypatch.setattr(emulator_fixes, "_SHORTEST_LOOP", 8)
+    pico = start(script % 400_000_000)
+    began = time.monotonic()
+    pico.run(1_300_000_000)
+    assert time.monotonic() - began < 60
+    assert gaps(pico) == pytest.approx([1_200_000_004_000], abs=100)
+
+
+def test_loop_that_is_passed_over_can_be_looked_into(start: Callable[..., EmulatedPico]) -> None:
+    pico = start(
+        _COUNTDOWN
+        + "m.put(1_000_000)\n"
+        + "held = 0\n"
+        + "for _ in range(3):\n"
+        + "    time.sleep_ms(300)\n"
+        + "    m.active(0)\n"
+        + "    began = time.ticks_us()\n"
+        + "    m.exec('mov(isr, x)')\n"
+        + "    m.exec('push()')\n"
+        + "    left = m.get()\n"
+        + "    held += time.ticks_diff(time.ticks_us(), began)\n"
+        + "    m.active(1)\n"
+        + "    print('left', left)\n"
+        + "print('held', held)\n"
+    )
+    pico.run(3_500_000)
+    told = [line.split() for line in said(pico).splitlines() if line[:5] in ("left ", "held ")]
+    *left, held_us = (int(words[1]) for words in told)
+    assert left == pytest.approx([900_000, 800_000, 700_000], abs=4_000)
+    assert gaps(pico)[0] == pytest.approx(3_000_004_000 + held_us * 1000, abs=60_000)
+
+
+_LOOPED = """
+import rp2, time
+from machine import Pin
+@rp2.asm_pio(set_init=rp2.PIO.OUT_LOW)
+def high():
+    set(pins, 1)
+    pull()
+@rp2.asm_pio()
+def heard():
+    wait(1, pin, 0)
+    push()
+rp2.StateMachine(0, high, set_base=Pin(2)).active(1)
+m = rp2.StateMachine(1, heard, in_base=Pin(2))
+m.active(1)
+time.sleep_ms(1)
+print('reads', Pin(2).value(), 'hears', min(m.rx_fifo(), 1))
+"""
+
+
+class _NoLoopback:
+    """Pads as rp2040py has them."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+
+def test_outputs_can_be_read_only_with_the_fix(
+    start: Callable[..., EmulatedPico], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "reads 1 hears 1" in said(start(_LOOPED), 400_000)
+    monkeypatch.setattr(emulator, "OutputsAreInputs", _NoLoopback)
+    assert "reads 0 hears 0" in said(start(_LOOPED), 400_000)
+
+
+def test_pins_follow_what_the_processor_has_a_state_machine_do(
+    start: Callable[..., EmulatedPico],
+) -> None:
+    pico = start(_COUNTDOWN + "m.active(0)\nm.exec('set(pins, 1)')\n")
+    pico.run(400_000)
+    assert [edge.level for edge in pico.edges] == [1]
+
+
+def test_pin_that_the_chip_lets_go_of_follows_its_resistor(
+    start: Callable[..., EmulatedPico],
+) -> None:
+    pico = start(
+        "from machine import Pin\n"
+        "p = Pin(2, Pin.OUT, value=1)\n"
+        "a = p.value()\n"
+        "p.init(Pin.IN, Pin.PULL_DOWN)\n"
+        "print('was', a, 'is', p.value())\n"
+    )
+    pico.wait_connected()
+    assert "was 1 is 0" in said(pico, 300_000)
+
+
+def test_pin_that_a_reset_lets_go_of_follows_its_resistor(
+    start: Callable[..., EmulatedPico],
+) -> None:
+    pico = start(
+        "import machine\n"
+        "p = machine.Pin(2, machine.Pin.IN, machine.Pin.PULL_DOWN)\n"
+        "print('is', p.value())\n"
+        "if machine.reset_cause() == machine.PWRON_RESET:\n"
+        "    machine.Pin(2, machine.Pin.OUT, value=1)\n"
+        "    machine.reset()\n"
+    )
+    assert pico.run_until(lambda: pico.resets == 1, 2_000_000)
+    pico.wait_connected()
+    assert "is 0" in said(pico, 300_000)
 
 
 _ERASER = """
