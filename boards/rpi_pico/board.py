@@ -10,7 +10,7 @@ from machine import Pin
 from micropython import const
 
 from drivers.serial_stdio import SerialStdio
-from drivers.stepper_timer import StepperTimer
+from drivers.stepper_pio import StepperPio
 
 # Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
@@ -49,7 +49,7 @@ class Board:
         self.unique_id = machine.unique_id()
         self.reset_cause = _reset_cause()
         self.entropy = os.urandom
-        self.stepper = StepperTimer(
+        self.stepper = StepperPio(
             Pin(pins["step"], Pin.OUT, value=0),
             Pin(pins["dir"], Pin.OUT, value=stepper["forward"]),
             Pin(pins["enable"], Pin.OUT, value=1 - stepper["enable_active"]),
@@ -57,6 +57,8 @@ class Board:
             stepper["forward"],
             stepper["pulse_us"],
             stepper["gap_us"],
+            stepper["emitter"],
+            stepper["counter"],
         )
         self.port = SerialStdio()
 
