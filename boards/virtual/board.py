@@ -2,7 +2,8 @@
 
 Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_period, ticks_from,
 flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
-plant (state or null), reservoir_pl, trace (path or null), unique_id (hex), reset_cause, seed.
+plant (state or null), reservoir_pl, steps_per_pulse, watchdog_ms, service (the button is held),
+trace (path or null), unique_id (hex), reset_cause, seed.
 """
 
 import json
@@ -13,8 +14,17 @@ from asyncio import core
 import nor_flash
 import vfs
 import world
+from devices_virtual import (
+    BatteryVirtual,
+    ButtonVirtual,
+    RotorVirtual,
+    SounderVirtual,
+    WatchdogVirtual,
+)
 from plant import Plant
 from stepper_virtual import StepperVirtual
+
+_WATCHDOG = 2  # index in messages.RESET_CAUSES
 
 
 class _TelemetryPort:
@@ -55,14 +65,22 @@ class Board:
         self.reset_cause = config["reset_cause"]
         random.seed(config["seed"])
         self._world_us = config["world_us"]
-        self.plant = Plant(self.step_pl, config["reservoir_pl"])
+        self.plant = Plant(
+            self.step_pl, config["reservoir_pl"], steps_per_pulse=config["steps_per_pulse"]
+        )
         if config["plant"]:
             self.plant.restore(config["plant"])
         self.world = world.World(config["speed"])
         world.install(self.world)
         self.world.on_limit = self._at_limit
+        self.world.on_deadline = self._watchdog_ran_out
         self._trace = open(config["trace"], "w") if config["trace"] else None
         self.stepper = StepperVirtual(self.plant, self._world_us, self._trace)
+        self.rotor = RotorVirtual(self.stepper, self.plant)
+        self.sounder = SounderVirtual(self._bench_us, self._trace)
+        self.battery = BatteryVirtual(self.plant)
+        self.watchdog = WatchdogVirtual(config["watchdog_ms"], self.world)
+        self.service_button = ButtonVirtual(config["service"])
         self.port = _TelemetryPort(config["telemetry_fd"], self.world)
         self.flash = nor_flash.NorFlash(config["flash"])
         if config["fresh"]:
@@ -78,6 +96,8 @@ class Board:
                 "inject": self._inject,
                 "clear": self._clear,
                 "refill": self._refill,
+                "battery": self._battery,
+                "service": self._service,
                 "trace": self._flush_trace,
             },
         )
@@ -96,7 +116,7 @@ class Board:
         values = self.plant.state()
         values["stalled"] = self.plant.stalled
         values["tip_pl"] = self.plant.tip_pl
-        values["time_us"] = self._world_us + self.world.now_us
+        values["time_us"] = self._bench_us()
         values["flash_programs"] = self.flash.programs
         values["flash_erases"] = self.flash.erases
         return values
@@ -107,7 +127,20 @@ class Board:
             raise ValueError("time cannot go back to %d us" % request["until_us"])
 
     def _at_limit(self):
-        self._channel.finish({"time_us": self._world_us + self.world.now_us})
+        self._channel.finish({"time_us": self._bench_us()})
+
+    def _bench_us(self):
+        return self._world_us + self.world.now_us
+
+    def _watchdog_ran_out(self):
+        """The chip is reset: its outputs let go, and this VM ends. The bench starts another."""
+        self.stepper.halt()
+        self.sounder.off()
+        self._flush_trace(None)
+        values = self._truth()
+        values["reset"] = _WATCHDOG
+        self._channel.announce(values)
+        raise SystemExit
 
     def _pace(self, request):
         self.world.pace(request["speed"])
@@ -126,6 +159,14 @@ class Board:
     def _refill(self, request):
         self.stepper.emitted()
         return {"aspirated_pl": self.plant.refill(request["fill_pl"])}
+
+    def _battery(self, request):
+        self.plant.set_battery(request["mv"])
+        return {}
+
+    def _service(self, request):
+        self.service_button.held = request["held"]
+        return {}
 
     def _flush_trace(self, request):
         self.stepper.emitted()

@@ -7,6 +7,11 @@ Constants, their only home:
 - pump tubing 0.140 mL (PRODUCT.md; 0.199 mL in its place was a Class I recall)
 - catheter 0.0022 mL/cm (PRODUCT.md), implanted length 80 cm unless the bench says otherwise
 - 1.4 mL of the reservoir cannot be delivered (PRODUCT.md)
+- a battery of 3.0 V (convention: the nominal voltage of a lithium primary cell) unless the bench
+  says otherwise
+- a rotor sensor with a line for every 2 motor steps unless the board says otherwise (convention: a
+  code wheel of 100 lines on a motor of 200 steps; its level changes with each step, and the rotor
+  rests in the middle of a line or of a gap)
 """
 
 TUBING_PL = 140_000_000
@@ -14,15 +19,28 @@ CATHETER_PL_PER_CM = 2_200_000
 UNUSABLE_PL = 1_400_000_000
 _RESERVOIR_PL = 20_000_000_000
 _CATHETER_CM = 80
+_BATTERY_MV = 3_000
+_MOST_BATTERY_MV = 20_000  # more is a slip of the finger
+_STEPS_PER_PULSE = 2
 
 
 class Plant:
     """``pulses``: pulses that reached the motor. ``steps``: steps the rotor followed forward.
     ``reverse_steps``: backward. ``delivered_pl``: volume that left the reservoir by the pump.
     ``residual_pl``: volume in the reservoir. ``tip_pl``: volume that left the catheter's tip.
+    ``rotor_pulses``: rising edges of the rotor sensor, one for every ``steps_per_pulse`` (even)
+    steps that the rotor goes in one direction. ``battery_mv``: the battery's voltage.
     """
 
-    def __init__(self, step_pl, reservoir_pl=_RESERVOIR_PL, catheter_cm=_CATHETER_CM):
+    def __init__(
+        self,
+        step_pl,
+        reservoir_pl=_RESERVOIR_PL,
+        catheter_cm=_CATHETER_CM,
+        steps_per_pulse=_STEPS_PER_PULSE,
+    ):
+        if steps_per_pulse < 2 or steps_per_pulse % 2:
+            raise ValueError("%d steps for a rotor pulse: even, and at least 2" % steps_per_pulse)
         self.step_pl = step_pl
         self.residual_pl = reservoir_pl
         self.dead_pl = TUBING_PL + CATHETER_PL_PER_CM * catheter_cm
@@ -30,6 +48,9 @@ class Plant:
         self.pulses = 0
         self.steps = 0
         self.reverse_steps = 0
+        self.steps_per_pulse = steps_per_pulse
+        self.rotor_pulses = 0
+        self.battery_mv = _BATTERY_MV
         self.stall_in = -1  # steps the rotor still follows before it stalls, -1: it does not
 
     def move(self, pulses, forward=True):
@@ -40,10 +61,15 @@ class Plant:
             if moved > self.stall_in:
                 moved = self.stall_in
             self.stall_in -= moved
+        line = self.steps_per_pulse
+        at = self.steps - self.reverse_steps
         if not forward:
             self.reverse_steps += moved
+            self.rotor_pulses += at // line - (at - moved) // line
             return moved
         self.steps += moved
+        at += line // 2
+        self.rotor_pulses += (at + moved) // line - at // line
         volume = moved * self.step_pl
         usable = self.residual_pl - UNUSABLE_PL
         if volume > usable:
@@ -51,6 +77,12 @@ class Plant:
         self.residual_pl -= volume
         self.delivered_pl += volume
         return moved
+
+    @property
+    def rotor_level(self):
+        """Level of the rotor sensor now: high in the second half of each line."""
+        line = self.steps_per_pulse
+        return int((self.steps - self.reverse_steps) % line >= line // 2)
 
     @property
     def stalled(self):
@@ -76,6 +108,12 @@ class Plant:
             raise ValueError("the plant knows no fault %r; it knows: stall" % name)
         self.stall_in = -1
 
+    def set_battery(self, battery_mv):
+        """The battery has ``battery_mv`` (0 to 20,000) from now on. Raises ValueError."""
+        if not 0 <= battery_mv <= _MOST_BATTERY_MV:
+            raise ValueError("battery of %d mV: 0 to %d" % (battery_mv, _MOST_BATTERY_MV))
+        self.battery_mv = battery_mv
+
     def refill(self, fill_pl):
         """Aspirate all that is in the reservoir, put ``fill_pl`` in; returns the aspirated."""
         if fill_pl < 0:
@@ -89,9 +127,11 @@ class Plant:
         return {name: getattr(self, name) for name in _STATE}
 
     def restore(self, state):
-        """Become the plant that ``state`` describes."""
+        """Become the plant that ``state`` describes. What a state saved by an older plant lacks
+        stays as it is."""
         for name in _STATE:
-            setattr(self, name, state[name])
+            if name in state:
+                setattr(self, name, state[name])
 
 
 _STATE = (
@@ -102,5 +142,8 @@ _STATE = (
     "pulses",
     "steps",
     "reverse_steps",
+    "steps_per_pulse",
+    "rotor_pulses",
+    "battery_mv",
     "stall_in",
 )

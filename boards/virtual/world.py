@@ -26,8 +26,9 @@ class World:
     """``now_us``: simulated microseconds since the board got power.
 
     ``limit_us``: how far time may go by itself. ``speed``: simulated seconds a real second, 0 for
-    a clock that only the bench moves. While someone talks to the pump, a world that is faster than
-    real time keeps to real time, so that a conversation is the same at every speed.
+    a clock that only the bench moves. ``deadline_us``: when ``on_deadline()``, which does not
+    return, is called: time never goes past it. While someone talks to the pump, a world that is
+    faster than real time keeps to real time, so that a conversation is the same at every speed.
     """
 
     def __init__(self, speed):
@@ -38,6 +39,8 @@ class World:
         self._paced_us = 0
         self._talking = False
         self.on_limit = None
+        self.deadline_us = FREE
+        self.on_deadline = None
 
     def pace(self, speed):
         """From now on: ``speed`` simulated seconds a real second, 0 to stand still."""
@@ -98,10 +101,15 @@ class JumpingQueue(core.IOQueue):
             return
         world = self._world
         next_us = (world.now_us // 1000 + dt) * 1000 if dt > 0 else FREE
+        if next_us > world.deadline_us:
+            next_us = world.deadline_us
         if next_us > world.limit_us:
             world.refresh_limit()
         if next_us <= world.limit_us:
-            world.now_us = next_us
+            if next_us > world.now_us:
+                world.now_us = next_us
+            if next_us >= world.deadline_us:
+                world.on_deadline()
             self._jumps += 1
             if self._jumps >= _POLL_EVERY:
                 self._jumps = 0
@@ -115,6 +123,8 @@ class JumpingQueue(core.IOQueue):
         if world.speed:  # real time passed in the wait; whoever woke us sees the time it is now
             world.refresh_limit()
             world.now_us = max(world.now_us, min(world.limit_us, next_us))
+            if world.now_us >= world.deadline_us:
+                world.on_deadline()
 
 
 def install(world):
@@ -137,6 +147,10 @@ class ControlChannel:
     def answer(self, number, values):
         """Answer request ``number``."""
         values["id"] = number
+        self._answers.write(json.dumps(values).encode() + b"\n")
+
+    def announce(self, values):
+        """Tell what nobody asked for."""
         self._answers.write(json.dumps(values).encode() + b"\n")
 
     def finish(self, values):

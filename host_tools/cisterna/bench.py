@@ -7,6 +7,8 @@ its ``offers``; a method it does not offer raises ``NotOffered``.
 from __future__ import annotations
 
 import abc
+import contextlib
+from collections.abc import Generator
 from typing import Literal, NamedTuple
 
 from typing_extensions import Self
@@ -23,7 +25,8 @@ DAY_US = 24 * HOUR_US
 
 
 class Edge(NamedTuple):
-    """One change of a pin: instant in ns of the bench's time, line, level after it."""
+    """One change of a pin: instant in ns of the bench's time, line, level after it. The level of
+    "tone" is what sounds from then on, in Hz, and 0 where it is silent."""
 
     t_ns: int
     line: Line
@@ -38,7 +41,9 @@ class Bench(abc.ABC):
     """Use as a context manager. Times are the bench's own, from when it was opened.
 
     ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
-    runs, power, inject, refill, flash_files.
+    runs, power, inject, refill, flash_files, service (its button can be pressed), rotor (the
+    plant turns the pump's rotor sensor), battery (its voltage can be set), tone (edges() tells
+    what sounds).
     """
 
     name: str
@@ -90,7 +95,8 @@ class Bench(abc.ABC):
 
     def truth(self) -> dict[str, int]:
         """What the plant did: delivered_pl, steps, reverse_steps, pulses, residual_pl, tip_pl,
-        stalled, time_us."""
+        rotor_pulses, stalled, battery_mv, time_us; and resets, those by the watchdog since the
+        bench was opened."""
         raise self._lacking("truth")
 
     def edges(self) -> list[Edge]:
@@ -114,6 +120,31 @@ class Bench(abc.ABC):
         """Aspirate the reservoir and put ``fill_nl`` in, as a clinician's hands do. Returns the
         volume aspirated, in nL. The pump is not told."""
         raise self._lacking("refill")
+
+    def press_service(self, seconds: float = 3) -> None:
+        """Press the service button, let ``seconds`` of the bench's time pass, let it go."""
+        with self.hold_service():
+            self.advance(seconds=seconds)
+
+    @contextlib.contextmanager
+    def hold_service(self) -> Generator[None]:
+        """The service button is held down inside the block, also while the power is off::
+
+        with bench.hold_service():
+            bench.power_on()
+        """
+        self._set_service(True)
+        try:
+            yield
+        finally:
+            self._set_service(False)
+
+    def _set_service(self, held: bool) -> None:
+        raise self._lacking("service button")
+
+    def set_battery(self, battery_mv: int) -> None:
+        """The pump's battery has ``battery_mv`` from now on."""
+        raise self._lacking("way to the battery")
 
     def read_flash_file(self, path: str) -> bytes:
         """A file of the pump's file system, read from outside. The power must be off."""

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import platformdirs
 from littlefs import LittleFS
 
-from cisterna.bench import Bench, Edge
+from cisterna.bench import Bench, Edge, Line
 from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError
 from cisterna.firmware_files import firmware_files
@@ -58,6 +58,14 @@ class PumpStopped(CisternaError):
     """The VM that ran the firmware ended by itself."""
 
 
+class _Reset(Exception):
+    """The watchdog reset the pump. ``told``: the truth at that instant, and the cause."""
+
+    def __init__(self, told: dict[str, int]) -> None:
+        super().__init__()
+        self.told = told
+
+
 class VirtualBench(Bench):
     """``seed``: of everything random in the pump. ``trace``: keep edges. ``state``: folder for
     flash, plant and seed, kept and taken up again; a temporary one by default. ``speed``:
@@ -67,7 +75,21 @@ class VirtualBench(Bench):
 
     name = "virtual"
     offers = frozenset(
-        {"advance", "days", "truth", "edges", "runs", "power", "inject", "refill", "flash_files"}
+        {
+            "advance",
+            "days",
+            "truth",
+            "edges",
+            "runs",
+            "power",
+            "inject",
+            "refill",
+            "flash_files",
+            "service",
+            "rotor",
+            "battery",
+            "tone",
+        }
     )
 
     def __init__(
@@ -93,6 +115,10 @@ class VirtualBench(Bench):
         self._world_us = 0
         self._plant: dict[str, int] | None = None
         self._boots = 0
+        self._reset_cause = _POWER_ON
+        self._resets = 0
+        self._still = False  # time that could run by itself is held
+        self._service_held = False
         self._traces: list[Path] = []
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
@@ -153,19 +179,26 @@ class VirtualBench(Bench):
             "telemetry_fd": self._master,
             "request_fd": request_fd,
             "answer_fd": answer_fd,
-            "speed": self._speed,
+            "speed": 0 if self._still else self._speed,
             "world_us": self._world_us,
             "plant": self._plant,
             "reservoir_pl": RESERVOIR_PL,
+            "steps_per_pulse": self._data["rotor"]["steps_per_pulse"],
+            "watchdog_ms": self._data["watchdog"]["timeout_ms"],
+            "service": self._service_held,
             "trace": str(trace) if trace else None,
             "unique_id": hashlib.sha256(b"cisterna %d" % self._seed).hexdigest()[:16],
-            "reset_cause": _POWER_ON,
+            "reset_cause": self._reset_cause,
             "seed": int.from_bytes(digest[8:11], "little"),
         }
 
     def power_on(self) -> None:
-        if self._process is not None:
-            return
+        if self._process is None:
+            self._reset_cause = _POWER_ON
+            self._still = False
+            self._start()
+
+    def _start(self) -> None:
         request_read, request_write = os.pipe()
         os.set_blocking(request_read, False)  # MicroPython's readinto would wait for a full buffer
         answer_read, answer_write = os.pipe()
@@ -211,16 +244,19 @@ class VirtualBench(Bench):
 
     def _stand_still(self) -> None:
         """Time that runs by itself stands still: what is read now stays true."""
+        self._still = True
         if self._speed:
             self._ask("pace", speed=0)
 
     def _plant_now(self) -> None:
         """Keep what the plant is and when."""
         self._ask("trace")
-        truth = self._ask("truth")
+        self._keep_plant(self._ask("truth"))
+
+    def _keep_plant(self, truth: dict[str, int]) -> None:
         self._world_us = truth["time_us"]
         self._plant = {
-            name: value for name, value in truth.items() if name not in ("id", "time_us")
+            name: value for name, value in truth.items() if name not in ("id", "time_us", "reset")
         }
 
     def _end_process(self) -> None:
@@ -259,16 +295,31 @@ class VirtualBench(Bench):
         return self._console_path.read_text(errors="replace")
 
     def _ask(self, operation: str, **values: Any) -> dict[str, Any]:
+        """The answer to a request. A pump that its watchdog has reset is started again first."""
+        while True:
+            try:
+                return self._ask_once(operation, **values)
+            except _Reset as reset:
+                self._keep_plant(reset.told)
+                self._end_process()
+                self._resets += 1
+                self._reset_cause = reset.told["reset"]
+                self._start()
+
+    def _ask_once(self, operation: str, **values: Any) -> dict[str, Any]:
         if self._process is None:
             raise PumpStopped("the pump has no power")
         self._number += 1
         request = {"op": operation, "id": self._number, **values}
         try:
-            self._requests.write(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # its last words may still be there
+                self._requests.write(json.dumps(request).encode() + b"\n")
             while True:
                 while b"\n" in self._buffer:
                     line, self._buffer = self._buffer.split(b"\n", 1)
                     answer = json.loads(line)
+                    if "reset" in answer:
+                        raise _Reset(answer)
                     if answer["id"] != self._number:
                         continue  # of a request that Ctrl-C abandoned
                     if "error" in answer:
@@ -294,6 +345,7 @@ class VirtualBench(Bench):
             now = self._ask("truth")["time_us"]
             self._ask("advance", until_us=now + us)
         finally:
+            self._still = False
             if self._speed:
                 self._ask("pace", speed=self._speed)
 
@@ -306,8 +358,11 @@ class VirtualBench(Bench):
     def truth(self) -> dict[str, int]:
         if self._process is None:
             assert self._plant is not None
-            return {**self._plant, "time_us": self._world_us}
-        return {name: value for name, value in self._ask("truth").items() if name != "id"}
+            values = {**self._plant, "time_us": self._world_us}
+        else:
+            values = self._ask("truth")
+        values["resets"] = self._resets
+        return {name: value for name, value in values.items() if name != "id"}
 
     def runs(self) -> list[tuple[int, int, int, int, int]]:
         """Runs of evenly spaced pulses: (first_us, slack, spacing, rate, count); pulse i of a run
@@ -332,14 +387,15 @@ class VirtualBench(Bench):
     def edges(self) -> list[Edge]:
         found: list[Edge] = []
         for line in self._trace_lines():
-            if line[0] == "enable":
-                found.append(Edge(int(line[1]) * 1000, "enable", int(line[2])))
+            if line[0] != "step":
+                found.append(Edge(int(line[1]) * 1000, cast("Line", line[0]), int(line[2])))
                 continue
             first, slack, spacing, rate, count = map(int, line[1:])
             for i in range(count):
                 t_ns = (first - (slack - i * spacing) // rate) * 1000
                 found.append(Edge(t_ns, "step", 1))
                 found.append(Edge(t_ns + PULSE_NS, "step", 0))
+        found.sort(key=lambda edge: edge.t_ns)  # a run is written down when it is over
         return found
 
     def read_flash_file(self, path: str) -> bytes:
@@ -375,6 +431,14 @@ class VirtualBench(Bench):
 
     def clear(self, fault: str) -> None:
         self._ask("clear", name=fault)
+
+    def _set_service(self, held: bool) -> None:
+        self._service_held = held
+        if self._process is not None:
+            self._ask("service", held=held)
+
+    def set_battery(self, battery_mv: int) -> None:
+        self._ask("battery", mv=battery_mv)
 
     def refill_reservoir(self, fill_nl: int) -> int:
         return self._ask("refill", fill_pl=fill_nl * 1000)["aspirated_pl"] // 1000

@@ -1,0 +1,79 @@
+"""Virtual twins of what a board has beside step driver and port. See the contracts in
+``drivers/README.md``.
+
+All of them live in the world's time. ``trace``: the open text file of the edges, or None.
+"""
+
+from world import FREE
+
+
+class RotorVirtual:
+    """The rotor sensor: sees what the rotor does, whatever the pulses say."""
+
+    def __init__(self, stepper, plant):
+        self._stepper = stepper
+        self._plant = plant
+        self._before = plant.rotor_pulses
+
+    def count(self):
+        self._stepper.emitted()  # the plant is where it is now
+        return self._plant.rotor_pulses - self._before
+
+
+class SounderVirtual:
+    """Tones become lines ``tone T_US HZ`` of the trace, 0 Hz where one ends. ``now_us()``: the
+    bench's time."""
+
+    def __init__(self, now_us, trace):
+        self._now_us = now_us
+        self._trace = trace
+        self._hz = 0
+
+    def play(self, hz):
+        if not 100 <= hz <= 10_000:
+            raise ValueError("tone of %d Hz: 100 to 10000" % hz)
+        self._sound(hz)
+
+    def off(self):
+        self._sound(0)
+
+    def _sound(self, hz):
+        if hz != self._hz:
+            self._hz = hz
+            if self._trace is not None:
+                self._trace.write("tone %d %d\n" % (self._now_us(), hz))
+
+
+class BatteryVirtual:
+    """The plant's battery, measured without error."""
+
+    def __init__(self, plant):
+        self._plant = plant
+
+    def read_mv(self):
+        return self._plant.battery_mv
+
+
+class WatchdogVirtual:
+    """Lets the world end at an instant that ``feed`` puts off."""
+
+    def __init__(self, timeout_ms, world):
+        self.timeout_ms = timeout_ms
+        self._world = world
+
+    def start(self):
+        self._world.deadline_us = self._world.now_us + self.timeout_ms * 1000
+
+    def feed(self):
+        if self._world.deadline_us < FREE:
+            self.start()
+
+
+class ButtonVirtual:
+    """A button that the bench presses: ``held`` is its position."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def pressed(self):
+        return self.held
