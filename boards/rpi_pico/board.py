@@ -6,11 +6,16 @@ from time import ticks_us
 
 import machine
 from board_data import BOARD
-from machine import Pin
+from machine import ADC, Pin
 from micropython import const
 
+from drivers.battery_adc import BatteryAdc
+from drivers.button_pin import ButtonPin
+from drivers.rotor_sensor_pio import RotorSensorPio
 from drivers.serial_stdio import SerialStdio
+from drivers.sounder_pwm import SounderPwm
 from drivers.stepper_pio import StepperPio
+from drivers.watchdog_machine import WatchdogMachine
 
 # Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
@@ -41,6 +46,7 @@ class Board:
     def __init__(self):
         pins = BOARD["pins"]
         stepper = BOARD["stepper"]
+        battery = BOARD["battery"]
         self.name = BOARD["name"]
         self.step_pl = BOARD["plant"]["step_pl"]
         self.ticks_us = ticks_us
@@ -59,6 +65,17 @@ class Board:
             stepper["gap_us"],
             stepper["emitter"],
             stepper["counter"],
+        )
+        self.rotor = RotorSensorPio(
+            Pin(pins["rotor"], Pin.IN, Pin.PULL_UP), BOARD["rotor"]["machine"]
+        )
+        self.sounder = SounderPwm(Pin(pins["sounder"]))
+        self.battery = BatteryAdc(
+            ADC(Pin(pins["battery"])), battery["full_mv"], battery["num"], battery["den"]
+        )
+        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"])
+        self.service_button = ButtonPin(
+            Pin(pins["service"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
         )
         self.port = SerialStdio()
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 from cisterna.bench import Bench, Edge, Line
 from cisterna.boards import board_data, project_root
 from cisterna.emulator import FILES_AT, EmulatedPico, PinEdge, file_system_image, files_of
+from cisterna.emulator_devices import Devices
 from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.firmware_files import firmware_files
 from cisterna.programmer import Programmer, connect
@@ -46,7 +47,20 @@ class EmulatedBench(Bench):
     """
 
     name = "emulated"
-    offers = frozenset({"advance", "truth", "edges", "power", "inject", "refill"})
+    offers = frozenset(
+        {
+            "advance",
+            "truth",
+            "edges",
+            "power",
+            "inject",
+            "refill",
+            "service",
+            "rotor",
+            "battery",
+            "tone",
+        }
+    )
 
     def __init__(
         self,
@@ -68,8 +82,13 @@ class EmulatedBench(Bench):
         self.pico.watch("enable", pins["enable"], undriven=1 - self._active)
         self.pico.on_edge = self._on_edge
         plant: Any = load_plant()
-        self._plant = plant.Plant(data["plant"]["step_pl"], RESERVOIR_PL)
+        self._plant = plant.Plant(
+            data["plant"]["step_pl"],
+            RESERVOIR_PL,
+            steps_per_pulse=data["rotor"]["steps_per_pulse"],
+        )
         self._restore_plant()
+        self._devices = Devices(self.pico, data, self._plant)
         self._edges: list[Edge] = []
         self._served: EmulatedPort | None = None
         self.power_on()
@@ -111,6 +130,7 @@ class EmulatedBench(Bench):
         if edge.line == "step":
             if level and self.pico.level("enable") == self._active:
                 self._plant.move(1, self.pico.level("dir") == self._forward)
+                self._devices.turned()
         elif edge.line == "enable":
             level = int(level == self._active)
         else:
@@ -122,6 +142,7 @@ class EmulatedBench(Bench):
         values["stalled"] = int(self._plant.stalled)
         values["tip_pl"] = self._plant.tip_pl
         values["time_us"] = self.pico.now_ns // 1000
+        values["resets"] = self.pico.resets
         values["awake_us"] = self.pico.awake_ns // 1000
         values["flash_programs"] = self.pico.flash.programs
         values["flash_erases"] = self.pico.flash.erases
@@ -129,13 +150,20 @@ class EmulatedBench(Bench):
 
     def edges(self) -> list[Edge]:
         """Levels are what they mean: step 1 high, enable 1 on, dir 1 forward."""
-        return list(self._edges)
+        tones = self._devices.tones.edges()
+        return sorted([*self._edges, *tones], key=lambda edge: edge.t_ns)
 
     def inject(self, fault: str, after_steps: int = 0) -> None:
         self._plant.inject(fault, after_steps)
 
     def clear(self, fault: str) -> None:
         self._plant.clear(fault)
+
+    def _set_service(self, held: bool) -> None:
+        self._devices.hold_service(held)
+
+    def set_battery(self, battery_mv: int) -> None:
+        self._devices.set_battery(battery_mv)
 
     def refill_reservoir(self, fill_nl: int) -> int:
         return self._plant.refill(fill_nl * 1000) // 1000

@@ -312,6 +312,19 @@ class EmulatedPico:
                 self._mcu.gpio[pin].set_input_value(bool(level))
             self._pacer.attend()
 
+    def listen(self, pin: int, heard: Callable[[int], None]) -> None:
+        """``heard(level)`` is called at every edge of ``pin`` while the chip drives it."""
+
+        def on_change(state: GPIOPinState, _: GPIOPinState) -> None:
+            if state in (GPIOPinState.LOW, GPIOPinState.HIGH):
+                heard(int(state == GPIOPinState.HIGH))
+
+        self._mcu.gpio[pin].add_listener(on_change)
+
+    def set_analogue(self, channel: int, value: int) -> None:
+        """What the converter reads at ADC ``channel`` (0 to 3): 0 to 4095 of its reference."""
+        self._mcu.adc.channel_values[channel] = value
+
     def _record(self, name: str, level: int) -> None:
         edge = PinEdge(int(self._clock.nanos), name, level)
         self.edges.append(edge)
