@@ -19,6 +19,7 @@ class StepperVirtual:
         self._trace = trace
         self._clock = None
         self._emitted = 0
+        self._queued = 0  # pulses, less what halt dropped
         self._count = 0  # pulses still queued, of the segment described by:
         self._first = 0  # instant of the next pulse
         self._slack = 0
@@ -35,6 +36,7 @@ class StepperVirtual:
         now = self._clock.now_us()
         if not self._enabled:
             self._enable(now, True)
+        self._queued += count
         if self._count:
             self._more.append((first_us, slack, spacing, rate, count))
             return
@@ -58,8 +60,13 @@ class StepperVirtual:
                 self._advance(now)
         return self._emitted
 
+    def commanded(self):
+        self.emitted()
+        return self._queued - self._count - sum(segment[4] for segment in self._more)
+
     def halt(self):
         emitted = self.emitted()
+        self._queued = self.commanded()
         self._count = 0
         self._more.clear()
         if self._enabled:

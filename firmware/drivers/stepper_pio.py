@@ -17,6 +17,8 @@ from a ring in memory, which the DMA channel reads ahead of it:
 Its clock and that of ``ticks_us`` are divided from the same crystal, so an instant worked out once
 in one of them stays true in the other, and each wait is the difference of two exact instants. The
 other state machine counts the rising edges on the STEP pin, whatever makes them, for ``emitted``.
+``commanded`` knows nothing of that one: it goes by the words that the emitter has left and by where
+in its program it stands.
 
 Everything here runs in the main thread; there is no interrupt.
 """
@@ -31,7 +33,7 @@ from time import sleep_us, ticks_us
 
 import micropython
 import rp2
-from machine import disable_irq, enable_irq
+from machine import disable_irq, enable_irq, mem32
 from micropython import const
 from uctypes import addressof
 
@@ -46,6 +48,8 @@ _CLOSE_US = const(2_000)  # a queue that runs empty sooner is let run empty
 _COMMIT_US = const(200)  # handing words to the DMA channel takes less
 _COUNT_MASK = const((1 << 32) - 1)
 _PIO_TXF = const(0x50200010)  # TXF0 of PIO0; RP2040 data sheet 3.7, RP2350 data sheet 11.7
+_PIO_ADDR = const(0x502000D4)  # SM0_ADDR of PIO0, of the same data sheets
+_ADDR_STRIDE = const(0x18)
 _PIO_STRIDE = const(0x100000)
 
 _PULL = rp2.asm_pio_encode("pull(noblock)", 0)
@@ -53,6 +57,11 @@ _LOW = rp2.asm_pio_encode("set(pins, 0)", 0)
 _ZERO_X = rp2.asm_pio_encode("set(x, 0)", 0)
 _X_TO_ISR = rp2.asm_pio_encode("mov(isr, x)", 0)
 _PUSH = rp2.asm_pio_encode("push(noblock)", 0)
+
+
+# Instructions of the emitter between taking a word and the rising edge.
+_HELD_FROM = const(1)
+_HELD_TO = const(5)
 
 
 def _emitter(high_delay):
@@ -131,10 +140,13 @@ class StepperPio:
         self._running = False  # the emitter takes words
         self._next_us = 0  # pump clock at which the emitter takes the word behind the last queued
         self._last_us = 0  # pump clock at which the last queued pulse rises
+        self._queued = 0  # pulses, less what halt dropped
         self._counted = 0
         self._raw = 0  # the counter's, when it was last read
         self._emitter = rp2.StateMachine(emitter, _emitter(pulse_us - 1), freq=_HZ, set_base=step)
         self._fifo = _PIO_TXF + (emitter >> 2) * _PIO_STRIDE + (emitter & 3) * 4
+        self._addr = _PIO_ADDR + (emitter >> 2) * _PIO_STRIDE + (emitter & 3) * _ADDR_STRIDE
+        self._start = mem32[self._addr] & 31  # where its program lies
         self._counter = rp2.StateMachine(counter, _counter, in_base=step)
         self._counter.exec(_ZERO_X)
         self._counter.active(1)
@@ -230,10 +242,12 @@ class StepperPio:
         if until_us:
             until = (until_us + self._offset) & _TICKS_MASK
             late_us = _begin(self._fifo, until, hop)
+            ring[base + (self._head - 1 & _RING - 1)] = hop  # for _held
         elif self._now_us() + _COMMIT_US > self._next_us:  # this took too long to append
             enable_irq(state)
             self.queue(first_us, slack, spacing, rate, count)
             return
+        self._queued += count
         self._next_us = at_us + late_us
         self._last_us = due_us + late_us
         if words:
@@ -258,6 +272,31 @@ class StepperPio:
         self._raw = raw
         return self._counted
 
+    def commanded(self):
+        """Pulses since construction that the emitter has begun, by its own books. Allocates."""
+        return self._queued - self._held()
+
+    def _held(self):
+        """Pulses queued that have not begun."""
+        dma = self._dma
+        emitter = self._emitter
+        before = None
+        while True:  # until nothing moved between two looks
+            place = mem32[self._addr] - self._start & 31
+            looks = place, emitter.tx_fifo(), dma.read
+            if looks == before:
+                break
+            before = looks
+        place, waiting, read = looks
+        at = (read - self._ring_at >> 2) - waiting
+        if _HELD_FROM <= place <= _HELD_TO:
+            at -= 1
+        held = 0
+        for i in range(self._head - at & _RING - 1):
+            if not self._ring[self._base + (at + i & _RING - 1)] & _HOP:
+                held += 1
+        return held
+
     def halt(self):
         """Drop what is queued and switch the driver chip off; returns ``emitted()``. A pulse that
         is high has its full width."""
@@ -273,6 +312,7 @@ class StepperPio:
         self._enable(1 - self._active)
         enable_irq(state)
         self._running = False
+        self._queued -= self._held()
         self._head = ((dma.read - self._ring_at) >> 2) & (_RING - 1)
         while emitter.tx_fifo():
             emitter.exec(_PULL)

@@ -45,6 +45,7 @@ class StepperTimer:
         self._offset = 0  # ticks = (pump clock + offset) modulo 2**30
         self._dues = array("L", bytes(4 * _RING))  # instant of each queued pulse, ticks
         self._skips = array("H", bytes(2 * _RING))  # hops from the pulse before it
+        self._queued = 0  # pulses, less what halt dropped
         self._head = 0  # where queue writes next
         self._tail = 0  # the pulse that comes next
         self._last_us = 0  # pump clock at which the last queued pulse is due
@@ -87,6 +88,7 @@ class StepperTimer:
         base = (base_us + self._offset) & _TICKS_MASK
         state = disable_irq()
         self._last_us = start_us
+        self._queued += count
         first = self._head
         self._head = head
         if not self._armed:  # also when the last pulse went out while this was being worked out
@@ -101,16 +103,24 @@ class StepperTimer:
             enable_irq(state)
 
     def emitted(self):
-        """Pulses since construction."""
+        """Pulses since construction, as the interrupt counted them: not on the pin."""
         while True:
             high = self._high
             low = self._low
             if high == self._high:
                 return high * _LOW_COUNT + low
 
+    def commanded(self):
+        """Pulses since construction that are no longer queued. Allocates."""
+        state = disable_irq()
+        held = (self._head - self._tail) & (_RING - 1)
+        enable_irq(state)
+        return self._queued - held
+
     def halt(self):
         """Drop what is queued and switch the driver chip off; returns ``emitted()``."""
         state = disable_irq()
+        self._queued -= (self._head - self._tail) & (_RING - 1)
         self._armed = False
         self._tail = self._head
         self._timer.deinit()

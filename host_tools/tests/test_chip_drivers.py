@@ -211,6 +211,7 @@ def test_halt_stops_for_good_and_counts(stepper: Stepper) -> None:
         + "    time.sleep_us(900 + i * 11)\n"
         + "    n = s.halt()\n"
         + "    if n != s.emitted(): print('Error: moved')\n"
+        + "    if n != s.commanded(): print('Error: books say', s.commanded(), n)\n"
         + "s.halt()\n"
         + "print('emitted', s.emitted())\n"
         + "time.sleep(2)\n"
@@ -227,6 +228,36 @@ def test_halt_stops_for_good_and_counts(stepper: Stepper) -> None:
             on = edge.level == 0
         elif edge.line == "step" and edge.level:
             assert on
+
+
+def test_books_and_count_agree_between_pulses(stepper: Stepper) -> None:
+    """Also with a wait longer than one word holds, in hand and queued."""
+    pico = stepper.start(
+        _STEPPER
+        + "now = c.now_us() + 14_000\n"
+        + "s.queue(now, 0, 10_000, 1, 20)\n"
+        + "s.queue(now + 200_000, 0, 10_000, 1, 10)\n"
+        + "s.queue(now + 1_400_000_000, 0, 10_000, 1, 2)\n"
+        + "for i in range(33):\n"
+        + "    time.sleep_us(now + i * 10_000 - 5_000 - c.now_us())\n"
+        + "    n = s.commanded(), s.emitted()\n"
+        + "    if n != (min(i, 30),) * 2: print('Error:', i, n)\n"
+        + "s.halt()\n"
+        + "print('dropped', s.commanded())\n"
+        + "s.queue(c.now_us() + 1_400_000_000, 0, 10_000, 1, 2)\n"
+        + "time.sleep_ms(20)\n"
+        + "print('waiting', s.commanded())\n"
+        + "s.halt()\n"
+        + "print('again', s.commanded())\n"
+        + "s.queue(c.now_us(), 0, 10_000, 1, 2)\n"
+        + "time.sleep_ms(50)\n"
+        + "print('commanded', s.commanded())\n"
+        + "print('emitted', s.emitted())\n"
+    )
+    pico.run(1_500_000)
+    out = said(pico)
+    assert out["dropped"] == out["waiting"] == out["again"] == 30
+    assert out["commanded"] == out["emitted"] == len(rises(pico)) == 32
 
 
 # What makes each driver believe that it has emitted 2**30 - 2 pulses.
@@ -392,6 +423,7 @@ def test_halt_in_a_pulse_lets_it_have_its_width(pio: Callable[[str], EmulatedPic
         + "    n = s.halt()\n"
         + "    time.sleep_ms(6)\n"
         + "    if n != s.emitted(): print('Error: moved')\n"
+        + "    if n != s.commanded(): print('Error: books say', s.commanded(), n)\n"
         + "print('emitted', s.emitted())\n"
     )
     pico.run(2_000_000)
@@ -417,9 +449,12 @@ def test_counter_counts_what_others_put_on_the_pin(pio: Callable[[str], Emulated
         + "    s._emitter.exec('set(pins, 1)')\n"
         + "    s._emitter.exec('set(pins, 0)')\n"
         + "print('emitted', s.emitted())\n"
+        + "print('commanded', s.commanded())\n"
     )
     pico.run(500_000)
-    assert said(pico)["emitted"] == len(rises(pico)) == 3
+    out = said(pico)
+    assert out["emitted"] == len(rises(pico)) == 3
+    assert out["commanded"] == 0
 
 
 def test_outputs_are_safe_before_main_runs(start: Callable[[str], EmulatedPico]) -> None:
