@@ -11,13 +11,17 @@ STUBS := $(VENV)/typings/rp2
 # Any Python >= 3.10: name one with `make PYTHON=... setup`, else the first good one is taken.
 PYTHON ?=
 BOARD ?= rpi_pico
+# A serial port; without one `make flash` takes the only board with BOARD's USB id.
 PORT ?=
+PROFILE ?=
+YES ?=
 BENCH ?= virtual
 # Test processes at once.
 JOBS ?= 2
 # A test that takes longer hangs: it fails, and the others go on.
 TEST_TIMEOUT_S ?= 300
 
+flash_options = $(if $(PORT),--port $(PORT)) $(if $(YES),--yes)
 pytest := $(BIN)/python -m pytest
 
 .PHONY: help setup demo test lint typecheck hil hil-emulated campaign bench trace flash unflash \
@@ -92,13 +96,11 @@ bench: setup ## how fast the virtual pump simulates
 trace: setup ## every requirement with its tests, and those still without one
 	@$(BIN)/python -m hil_tests.trace
 
-flash: setup ## put the firmware on a board: BOARD=rpi_pico PORT=/dev/ttyACM0
-	@test -n "$(PORT)" || { echo "name the board's port: make flash BOARD=$(BOARD) PORT=/dev/ttyACM0" >&2; exit 1; }
-	$(BIN)/cisterna flash --board $(BOARD) --port $(PORT)
+flash: setup ## put the firmware on a board: BOARD=rpi_pico (PORT=, PROFILE=sealed, YES=1: if it delivers)
+	@$(BIN)/cisterna flash --board $(BOARD) $(flash_options) $(if $(PROFILE),--profile $(PROFILE))
 
-unflash: setup ## take the firmware off a board again: BOARD=rpi_pico PORT=/dev/ttyACM0
-	@test -n "$(PORT)" || { echo "name the board's port: make unflash BOARD=$(BOARD) PORT=/dev/ttyACM0" >&2; exit 1; }
-	$(BIN)/cisterna flash --remove --board $(BOARD) --port $(PORT)
+unflash: setup ## take the firmware off a board again; the pump's records stay (BOARD=, PORT=, YES=1)
+	@$(BIN)/cisterna flash --remove --board $(BOARD) $(flash_options)
 
 provision: ## write a pump's identity and keys (not there yet)
 	@echo "There is nothing to provision yet: the link is open, hello says sealed: false, and a pump" >&2

@@ -33,12 +33,15 @@ def project_root() -> Path:
     return root
 
 
+def board_names() -> list[str]:
+    """Every folder of ``boards/`` with a ``board.toml``."""
+    return sorted(path.parent.name for path in project_root().glob("boards/*/board.toml"))
+
+
 def board_data(name: str) -> dict[str, Any]:
     """Contents of a board's ``board.toml``. Raises CisternaError naming the boards there are."""
-    boards = project_root() / "boards"
-    path = boards / name / "board.toml"
+    path = project_root() / "boards" / name / "board.toml"
     if not path.is_file():
-        known = ", ".join(sorted(found.parent.name for found in boards.glob("*/board.toml")))
-        raise CisternaError(f"there is no board {name!r}; there are: {known}")
+        raise CisternaError(f"there is no board {name!r}; there are: {', '.join(board_names())}")
     with path.open("rb") as file:
         return tomllib.load(file)

@@ -76,7 +76,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (cli_reading.report, "cisterna report --out today"),
     (
         cli_benches.flash,
-        """cisterna flash --board rpi_pico --port /dev/ttyACM0
+        """cisterna flash --board rpi_pico
+        cisterna flash --board rpi_pico --port /dev/ttyACM0 --profile sealed
         cisterna flash --remove --port /dev/ttyACM0""",
     ),
     (cli_benches.bench, "cisterna bench speed"),

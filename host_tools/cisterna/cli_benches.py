@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cisterna import finding, screens
-from cisterna.cli_options import Json, Port, emit, progress, whole_number
+from cisterna.cli_options import Json, emit, progress, whole_number
 from cisterna.errors import UsageError, quoted
 from cisterna.programmer import as_data
 
@@ -79,7 +79,27 @@ def flash(
     remove: Annotated[
         bool, typer.Option("--remove", help="Take the firmware off; the pump's records stay.")
     ] = False,
-    port: Port = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="development: Ctrl-C leads to the REPL. sealed: only the service button held at"
+            " power on does.",
+        ),
+    ] = "development",
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Also a pump that delivers: it stops for the while."),
+    ] = False,
+    port: Annotated[
+        str | None,
+        typer.Option(
+            "--port",
+            metavar="URL",
+            envvar=finding.VARIABLE,
+            help="The board's serial port; by default the only one with the board's USB id.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put the firmware on a board, or take it off.
@@ -88,20 +108,27 @@ def flash(
     """
     from cisterna.flash import deploy, unflash
 
-    where = port or finding.find_port()
+    where = port or finding.find_board(board)
     shown = screens.console()
     if remove:
-        paths = unflash(where)
+        paths = unflash(where, stop=yes)
         if as_json:
             emit({"port": where, "removed": paths})
         else:
             screens.good(shown, f"{len(paths)} files were removed from the board on {where}.")
         return
     with progress("writing the firmware") as tell:
-        deployed = deploy(board, where, lambda _path, done, total: tell(done, total))
+        deployed = deploy(
+            board,
+            where,
+            lambda _path, done, total: tell(done, total),
+            profile=profile,
+            stop=yes,
+        )
     if as_json:
         data = dataclasses.asdict(deployed)
-        emit({**data, "port": where, "identity": as_data(deployed.identity)})
+        who = as_data(deployed.identity)
+        emit({**data, "port": where, "profile": profile, "identity": who})
         return
     screens.good(
         shown,
@@ -109,7 +136,16 @@ def flash(
         f"{deployed.unchanged} were there already, {len(deployed.removed)} removed.",
     )
     who = deployed.identity
-    screens.note(shown, f"Pump {who.serial.hex()} runs firmware {who.firmware} on {where}.")
+    screens.note(
+        shown,
+        f"Pump {who.serial.hex()} runs firmware {who.firmware} ({who.board}, MicroPython {who.vm},"
+        f" profile {profile}) on {where}.",
+    )
+    if profile == "sealed":
+        screens.note(
+            shown,
+            "Its REPL is shut. To flash it again, hold its service button while you plug it in.",
+        )
 
 
 _BENCH_NAMES = ("speed",)

@@ -43,6 +43,7 @@ def _answer_data(answer: finding.Answer) -> dict[str, Any]:
         "port": answer.candidate.port,
         "description": answer.candidate.description,
         "virtual": answer.candidate.virtual,
+        "boards": list(answer.candidate.boards),
         "state": answer.state,
         "problem": answer.problem or None,
         "identity": as_data(answer.identity) if answer.identity else None,

@@ -1,4 +1,5 @@
-"""Finding pumps: the virtual ones that run on this machine, and whatever is on its serial ports.
+"""Finding pumps: the virtual ones that run on this machine, and whatever is on its serial ports;
+and the boards that a pump could be put on, by their USB id.
 
 A virtual pump is found by its entry, a small file in the user's run folder that names its port.
 The program that runs the pump holds a lock on the entry for as long as it lives; an entry nobody
@@ -22,10 +23,11 @@ from typing import Literal
 
 import platformdirs
 
+from cisterna.boards import board_data, board_names
 from cisterna.errors import CisternaError, NoPump, UsageError
 from cisterna.programmer import Identity, Programmer, Status, WrongVersion
 from cisterna.session import NoReply
-from cisterna.transport import PortTaken, SerialLink, serial_ports
+from cisterna.transport import PortTaken, SerialLink, serial_ports, usb_ids
 
 VARIABLE = "CISTERNA_PORT"
 
@@ -38,11 +40,13 @@ _START_A_VIRTUAL_ONE = "connect a pump, or start a virtual one in another termin
 
 @dataclass(frozen=True)
 class Candidate:
-    """A port where a pump may be. ``virtual``: one that registered as a simulated pump."""
+    """A port where a pump may be. ``virtual``: one that registered as a simulated pump.
+    ``boards``: those of ``boards/`` that say the same on USB."""
 
     port: str
     description: str
     virtual: bool
+    boards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,57 @@ def virtual_pumps() -> list[Candidate]:
 
 def candidates() -> list[Candidate]:
     """Every port of this machine where a pump may be, the virtual ones first."""
-    serial = [Candidate(port, text, virtual=False) for port, text in serial_ports()]
+    known = boards_on_usb()
+    serial = [
+        Candidate(port, text, virtual=False, boards=known.get(port, ()))
+        for port, text in serial_ports()
+    ]
     return virtual_pumps() + serial
+
+
+def boards_on_usb() -> dict[str, tuple[str, ...]]:
+    """Serial port -> the boards of ``boards/`` with its USB id; ports without one are left out."""
+    wanted = {name: _ids(name) for name in board_names()}
+    found: dict[str, tuple[str, ...]] = {}
+    for port, pair in usb_ids().items():
+        boards = tuple(name for name, ids in wanted.items() if pair in ids)
+        if boards:
+            found[port] = boards
+    return found
+
+
+def _ids(board: str) -> list[tuple[int, int]]:
+    return [
+        (vendor, product) for vendor, product in board_data(board).get("usb", {"ids": []})["ids"]
+    ]
+
+
+def find_board(board: str) -> str:
+    """The port of the only board on USB that can be ``board``.
+
+    Raises NoPump when there is none, UsageError when there are several.
+    """
+    ids = _ids(board)
+    if not ids:
+        raise UsageError(
+            f"{board} cannot be found by itself: its board.toml names no USB id",
+            remedy=f"name its port: make flash BOARD={board} PORT=/dev/ttyUSB0",
+        )
+    ports = [port for port, boards in boards_on_usb().items() if board in boards]
+    if len(ports) == 1:
+        return ports[0]
+    said = ", ".join(f"{vendor:04x}:{product:04x}" for vendor, product in ids)
+    if ports:
+        raise UsageError(
+            f"{len(ports)} boards with USB id {said} were found: {', '.join(ports)}",
+            remedy=f"name one: make flash BOARD={board} PORT={ports[0]}",
+        )
+    others = [f"{port} ({v:04x}:{p:04x})" for port, (v, p) in usb_ids().items()]
+    raise NoPump(
+        f"no {board} was found: no port has USB id {said}; on USB: {', '.join(others) or 'none'}",
+        remedy="plug it in with a cable that carries data; it appears once MicroPython is on it"
+        " (a Pico: hold BOOTSEL at plug-in and copy the .uf2 from micropython.org)",
+    )
 
 
 def same_port(one: str, other: str) -> bool:
@@ -145,11 +198,18 @@ def ask(candidate: Candidate) -> Answer:
     except WrongVersion as error:
         return Answer(candidate, "other version", str(error))
     except NoReply:
-        return Answer(candidate, "silent", "no pump answers")
+        return Answer(candidate, "silent", _silent(candidate))
     except CisternaError as error:
         return Answer(candidate, "silent", f"no pump answers: {error}")
     finally:
         link.close()
+
+
+def _silent(candidate: Candidate) -> str:
+    if not candidate.boards:
+        return "no pump answers"
+    names = " or ".join(candidate.boards)
+    return f"no pump answers; by its USB id it may be a {names}: cisterna flash puts one on"
 
 
 def look(where: Iterable[Candidate]) -> list[Answer]:

@@ -38,7 +38,7 @@ def firmware_files(
     if profile not in PROFILES:
         raise UsageError(f"no profile {quoted(profile)}", f"one of: {', '.join(PROFILES)}")
     root = project_root()
-    data = {**board_data(board), "profile": profile}
+    data: dict[str, Any] = {**board_data(board), "profile": profile}
     sources: dict[str, bytes] = {"board_data.py": board_data_module(data)}
     sources["board.py"] = (root / "boards" / board / "board.py").read_bytes()
     for module in data["firmware"].get("modules", ()):

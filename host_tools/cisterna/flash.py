@@ -1,43 +1,66 @@
 """Putting the firmware on a board over its serial port, and taking it off again.
 
-Goes through MicroPython's REPL with mpremote. ``main.py`` is removed first and written last, when
-every other file has been read back, so a board left in the middle (a pulled cable, a full file
-system) starts no pump, keeps its outputs safe, and can be flashed again.
+Goes through MicroPython's REPL. The order of writes keeps a mix of two firmwares from ever
+running: ``main.py`` is removed first; every other file is written and read back; ``main.py`` is
+put back last, under another name, read back, and renamed. A board left in the middle (a pulled
+cable, a full file system) starts no pump, keeps its outputs safe, and can be flashed again.
 
-``/deployment.json`` on the board lists what was deployed. The pump's own records stay.
+``/deployment.json`` on the board lists every file that a deployment put there or was about to. The
+pump's own records stay.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import errno
 import hashlib
-import io
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
-import serial
-from mpremote.transport import TransportError, TransportExecError
-from mpremote.transport_serial import SerialTransport
-
+from cisterna.board_repl import (
+    DeploymentBroken,
+    NotABoard,
+    Repl,
+    SealedPump,
+    open_repl,
+    try_open,
+)
 from cisterna.boards import board_data
 from cisterna.errors import CisternaError, NoPump
-from cisterna.firmware_files import firmware_files
+from cisterna.finding import Answer, Candidate, ask
+from cisterna.firmware_files import PROFILES, firmware_files
 from cisterna.programmer import Identity, Programmer
 from cisterna.session import NoReply
-from cisterna.transport import SerialLink, serial_ports
+from cisterna.transport import SerialLink
+from pump_wire.messages import STOPPED
+
+__all__ = [
+    "Deployed",
+    "DeploymentBroken",
+    "NotABoard",
+    "PumpDelivers",
+    "SealedPump",
+    "WrongBoard",
+    "deploy",
+    "unflash",
+]
 
 MANIFEST = "/deployment.json"
 _START = "/main.py"
 _CHUNK = 512  # octets in one exec: its source text, escaped, must fit the board's heap many times
 _BLOCK = 4096  # a file takes whole blocks of the board's file system at worst
-_SILENT_S = 2.0  # how long one read waits; without it mpremote waits for ever on a pty
+_SPARE = 4 * _BLOCK  # for the list of what is deployed, and a folder or two
 _BACK_S = 60.0  # from reset to the first answer; an emulated board is that slow
+
+_NEW = ".new"  # what a file is called until it is whole; a rename takes the old one's place
+_BY_NAME = ("/boot.py", _START)  # MicroPython runs these: never there in part
+
+# _mpy >> 10 of sys.implementation for the arch names of mpy-cross (py/persistentcode.h). Each ARM
+# runs what those before it run.
+_ARM = ("armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")
+_FIRST_ARM = 3
+_OTHERS = {9: "xtensa", 10: "xtensawin", 11: "rv32imc"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -45,7 +68,8 @@ _PROBE = """
 import sys, os
 _s = os.statvfs('/')
 _probe = (sys.implementation.name, sys.implementation.version[:3], sys.platform,
-    getattr(sys.implementation, '_mpy', 0) & 0xff, _s[0] * _s[3])
+    getattr(sys.implementation, '_mpy', 0), _s[0] * _s[3],
+    getattr(sys.implementation, '_machine', ''))
 """
 
 _HASHES = """
@@ -68,21 +92,18 @@ import os
 def _remove(path):
     try:
         os.remove(path)
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno != 2:
+            raise
 """
-
-
-class NotABoard(NoPump):
-    """There is a port, and no MicroPython that can be deployed to answers on it."""
 
 
 class WrongBoard(CisternaError):
     """MicroPython answers, but this firmware does not run there."""
 
 
-class DeploymentBroken(CisternaError):
-    """It began and did not end; the board starts no pump until it is flashed again."""
+class PumpDelivers(CisternaError):
+    """The pump on the port delivers, and nobody said that it may be stopped for the while."""
 
 
 @dataclass(frozen=True)
@@ -111,134 +132,54 @@ def changes(
     return write, remove
 
 
-def check_board(name: str, probe: tuple[str, tuple[int, ...], str, int, int]) -> None:
+Probe = tuple[str, tuple[int, ...], str, int, int, str]
+
+
+def check_board(name: str, probe: Probe) -> None:
     """Raise WrongBoard unless what the board says of itself fits ``boards/<name>``.
 
-    ``probe``: implementation, version, platform, .mpy version, free octets.
+    ``probe``: implementation, version, platform, sys.implementation._mpy, free octets, machine.
     """
-    implementation, version, platform, mpy, _ = probe
+    implementation, version, platform, mpy, _, machine = probe
     wants = board_data(name)["micropython"]
     found = f"{implementation} {'.'.join(map(str, version))} on {platform}"
+    if machine:
+        found += f" ({machine})"
     oldest = ".".join(map(str, wants["oldest"]))
     get_newer = f"install MicroPython {oldest} or newer for this board from micropython.org"
+    other = "is BOARD the right one, and PORT? make flash BOARD=NAME PORT=...; boards: boards/"
     if implementation != "micropython":
         raise WrongBoard(f"the board runs {found}; the firmware needs MicroPython", get_newer)
     if platform != wants["port"]:
         raise WrongBoard(
-            f"the board runs {found}; {name} is a board of platform {wants['port']}",
-            remedy="is BOARD right?",
+            f"the board runs {found}; {name} is a board of platform {wants['port']}", other
         )
+    chip = wants.get("chip", "")
+    if machine and chip not in machine:
+        raise WrongBoard(f"the board runs {found}; {name} is a board with {chip}", other)
     if tuple(version[: len(wants["oldest"])]) < tuple(wants["oldest"]):
         raise WrongBoard(f"the board runs {found}; the firmware needs {oldest}", get_newer)
-    if mpy != wants["mpy"]:
+    if mpy & 0xFF != wants["mpy"]:
         raise WrongBoard(
-            f"the board runs {found}, which takes .mpy version {mpy}; mpy-cross makes"
+            f"the board runs {found}, which takes .mpy version {mpy & 0xFF}; mpy-cross makes"
             f" {wants['mpy']}",
             remedy="install the mpy-cross that matches the board's MicroPython",
         )
+    if not _runs(mpy >> 10 & 0xF, wants["arch"]):
+        raise WrongBoard(
+            f"the board runs {found}, whose processor does not run code for {wants['arch']}", other
+        )
 
 
-class _Repl:
-    """The board's raw REPL. Raises CisternaError for all that can go wrong with it."""
-
-    def __init__(self, port: str) -> None:
-        self._port = port
-        _try_open(port)
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said):  # mpremote prints what it did not expect
-                self._transport: Any = SerialTransport(port, timeout=_SILENT_S)
-                try:
-                    self._transport.enter_raw_repl()
-                except BaseException:
-                    self._close_quietly()
-                    raise
-        except (TransportError, serial.SerialException, OSError) as error:
-            raise NotABoard(
-                f"no MicroPython answers on {port}: {said.getvalue().strip() or error}",
-                remedy="is it the board's port, and is MicroPython on it? Hold BOOTSEL while you"
-                " plug in a Pico and copy the .uf2 from micropython.org; a sealed pump opens its"
-                " REPL only with its service button",
-            ) from error
-
-    def close(self) -> None:
-        with contextlib.suppress(TransportError, serial.SerialException, OSError):
-            self._transport.exit_raw_repl()
-        self._close_quietly()
-
-    def _close_quietly(self) -> None:
-        with contextlib.suppress(serial.SerialException, OSError):
-            self._transport.close()
-
-    def run(self, source: str, doing: str) -> str:
-        """Execute ``source``; returns what it printed. ``doing`` is for the error's text."""
-        try:
-            return self._transport.exec(source).decode()
-        except TransportExecError as error:
-            raise self._board_error(str(error), doing) from error
-        except (TransportError, serial.SerialException, OSError) as error:
-            raise DeploymentBroken(
-                f"the board went away while {doing}: {error}",
-                remedy="connect it again and repeat; until then it starts no pump",
-            ) from error
-
-    def value(self, expression: str, doing: str) -> Any:
-        """Value of an expression whose repr is a Python literal."""
-        return ast.literal_eval(self.run(f"print(repr({expression}))", doing).strip())
-
-    def _board_error(self, said: str, doing: str) -> CisternaError:
-        last = said.strip().splitlines()[-1] if said.strip() else "no reason given"
-        if "ENOSPC" in said or f"Errno {errno.ENOSPC}]" in said or "OSError: 28" in said:
-            return DeploymentBroken(
-                f"the board's file system is full ({doing})",
-                remedy="remove files from it (mpremote fs rm), then repeat",
-            )
-        if "MemoryError" in said:
-            return DeploymentBroken(f"the board ran out of memory while {doing}", remedy="repeat")
-        return DeploymentBroken(f"the board refused while {doing}: {last}")
-
-    def reset(self) -> None:
-        """Reset the board and let go of its port."""
-        with contextlib.suppress(TransportError, serial.SerialException, OSError):
-            self._transport.exec_raw_no_follow("import machine; machine.reset()")
-        time.sleep(0.2)
-        self._close_quietly()
+def _runs(number: int, arch: str) -> bool:
+    """True if the architecture of this number runs mpy-cross's ``arch``; 0 says nothing."""
+    if arch in _ARM:
+        at = number - _FIRST_ARM
+        return number == 0 or (at < len(_ARM) and at >= _ARM.index(arch))
+    return number == 0 or _OTHERS.get(number, arch) == arch
 
 
-def _try_open(port: str) -> None:
-    """Open and close ``port`` to say well why it cannot be opened."""
-    try:
-        serial.serial_for_url(port, exclusive=True).close()
-    except serial.SerialException as error:
-        number = error.errno
-        text = str(error)
-        if number == errno.ENOENT or "FileNotFoundError" in text:
-            known = ", ".join(device for device, _ in serial_ports()) or "none"
-            raise NoPump(f"there is no port {port}; ports here: {known}") from error
-        if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text:
-            raise NoPump(
-                f"{port} is in use by another program", remedy="close it, then repeat"
-            ) from error
-        if number in (errno.EACCES, errno.EPERM) or "PermissionError" in text:
-            raise NoPump(
-                f"no permission to open {port}",
-                remedy="on Linux, join the group that owns it (often dialout) and log in again",
-            ) from error
-        raise NoPump(f"cannot open {port}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise NoPump(f"cannot open {port}: {error}") from error
-
-
-@contextlib.contextmanager
-def _repl(port: str) -> Generator[_Repl]:
-    repl = _Repl(port)
-    try:
-        yield repl
-    finally:
-        repl.close()
-
-
-def _manifest(repl: _Repl) -> dict[str, str]:
+def _manifest(repl: Repl) -> dict[str, str]:
     """What was deployed last: path -> digest; empty when nothing was, or the list is damaged."""
     text = repl.run(
         f"try:\n print(open({MANIFEST!r}).read())\nexcept OSError:\n pass", "reading its manifest"
@@ -250,12 +191,12 @@ def _manifest(repl: _Repl) -> dict[str, str]:
         return {}
 
 
-def _hashes(repl: _Repl, paths: list[str]) -> dict[str, str | None]:
+def _hashes(repl: Repl, paths: list[str]) -> dict[str, str | None]:
     repl.run(_HASHES, "preparing")
     return {path: repl.value(f"_hash({path!r})", f"reading {path}") for path in paths}
 
 
-def _write(repl: _Repl, path: str, data: bytes) -> None:
+def _write(repl: Repl, path: str, data: bytes) -> None:
     doing = f"writing {path}"
     folder = str(PurePosixPath(path).parent)
     if folder != "/":
@@ -266,63 +207,128 @@ def _write(repl: _Repl, path: str, data: bytes) -> None:
     repl.run("_f.close()", doing)
 
 
+def _replace(repl: Repl, path: str, data: bytes) -> None:
+    """Write ``path`` so that it is there whole, as it was or as it becomes, at any moment."""
+    _write(repl, path + _NEW, data)
+    found = _hashes(repl, [path + _NEW])[path + _NEW]
+    if found != digest(data):
+        raise _otherwise(path)
+    repl.run(f"import os\nos.rename({path + _NEW!r}, {path!r})", f"renaming {path + _NEW}")
+
+
+def _otherwise(path: str) -> DeploymentBroken:
+    return DeploymentBroken(
+        f"{path} reads back otherwise than it was written",
+        remedy="repeat; if it comes again, the board's flash is worn out",
+    )
+
+
 def _silent(_: str, __: int, ___: int) -> None:
     pass
 
 
-def deploy(board: str, port: str, progress: Progress = _silent) -> Deployed:
+def _who_answers(port: str) -> Answer:
+    """Says hello before anything is interrupted. Raises NoPump when the port cannot be opened."""
+    try_open(port)
+    return ask(Candidate(port, "", virtual=True))
+
+
+def _check_idle(port: str, answer: Answer, stop: bool) -> None:
+    """Raise PumpDelivers if there is a pump on ``port`` that may deliver, unless ``stop``."""
+    if stop or not answer.is_pump:
+        return
+    remedy = (
+        f"stop it first: cisterna stop --port {port}; or flash with --yes (make flash YES=1):"
+        " it stops for about a minute and then goes on as it was programmed"
+    )
+    status = answer.status
+    if status is None:
+        raise PumpDelivers(f"a pump runs on {port} and does not say whether it delivers", remedy)
+    if status.mode != STOPPED:
+        raise PumpDelivers(f"the pump on {port} delivers ({status.mode_name})", remedy)
+
+
+def deploy(
+    board: str,
+    port: str,
+    progress: Progress = _silent,
+    *,
+    profile: str = PROFILES[0],
+    stop: bool = False,
+) -> Deployed:
     """Put ``board``'s firmware on the board at ``port`` and start it.
 
-    ``progress(path, done, total)``: called before each file that is written, in octets. Raises
-    NoPump (no port, or in use), NotABoard, WrongBoard (nothing was changed), DeploymentBroken.
+    ``progress(path, done, total)``: called before each file that is written, in octets. ``stop``:
+    also a pump that delivers; it stops for the while. Raises NoPump (no port, or in use),
+    NotABoard, SealedPump, PumpDelivers, WrongBoard (nothing was changed), DeploymentBroken.
     """
-    wanted = firmware_files(board)
-    with _repl(port) as repl:
+    wanted = firmware_files(board, profile=profile)
+    answer = _who_answers(port)
+    _check_idle(port, answer, stop)
+    with open_repl(port, answer.is_pump) as repl:
         repl.run(_PROBE, "asking what it is")
-        probe = repl.value("_probe", "asking what it is")
+        probe: Probe = repl.value("_probe", "asking what it is")
         check_board(board, probe)
         deployed = _manifest(repl)
         write, remove = changes(wanted, _hashes(repl, list(wanted)), deployed)
         total = sum(len(wanted[path]) for path in write)
         if write or remove:
-            repl.run(_REMOVE, "preparing")
             if _START not in write:
                 write.append(_START)
-            _check_room(wanted, write, probe[-1])
-            repl.run(f"_remove({_START!r})", f"removing {_START}")
-            for path in remove:
-                repl.run(f"_remove({path!r})", f"removing {path}")
-            done = 0
-            for path in write:
-                if path == _START:
-                    continue
-                progress(path, done, total)
-                _write(repl, path, wanted[path])
-                done += len(wanted[path])
-            _verify(repl, wanted, [path for path in write if path != _START])
-            manifest = {"board": board, "files": {p: digest(data) for p, data in wanted.items()}}
-            _write(repl, MANIFEST, json.dumps(manifest).encode())
-            progress(_START, done, total)
-            _write(repl, _START, wanted[_START])
-            _verify(repl, wanted, [_START])
+            _check_room(wanted, write, probe[4])
+            _put(repl, board, wanted, write, remove, deployed, progress)
         repl.reset()
     identity = _wait_answer(port)
     return Deployed(tuple(write), tuple(remove), len(wanted) - len(write), total, identity)
 
 
+def _put(
+    repl: Repl,
+    board: str,
+    wanted: dict[str, bytes],
+    write: list[str],
+    remove: list[str],
+    deployed: dict[str, str],
+    progress: Progress,
+) -> None:
+    """Remove and write. The order is the point: see the module's docstring."""
+    digests = {path: digest(data) for path, data in wanted.items()}
+    total = sum(len(wanted[path]) for path in write)
+    repl.run(_REMOVE, "preparing")
+    repl.run(f"_remove({_START!r})", f"removing {_START}")
+    # Named before they are there, so that the next deployment can take off what this one left.
+    _write_manifest(repl, board, {**deployed, **digests})
+    for path in remove:
+        repl.run(f"_remove({path!r})", f"removing {path}")
+    done = 0
+    for path in write:
+        if path == _START:
+            continue
+        progress(path, done, total)
+        if path in _BY_NAME:
+            _replace(repl, path, wanted[path])
+        else:
+            _write(repl, path, wanted[path])
+        done += len(wanted[path])
+    for path, found in _hashes(repl, [path for path in write if path != _START]).items():
+        if found != digests[path]:
+            raise _otherwise(path)
+    _write_manifest(repl, board, digests)
+    progress(_START, done, total)
+    _replace(repl, _START, wanted[_START])
+
+
+def _write_manifest(repl: Repl, board: str, files: dict[str, str]) -> None:
+    _replace(repl, MANIFEST, json.dumps({"board": board, "files": files}).encode())
+
+
 def _check_room(wanted: dict[str, bytes], write: list[str], free: int) -> None:
-    need = sum(-(-len(wanted[path]) // _BLOCK) * _BLOCK for path in write)
+    need = sum(-(-len(wanted[path]) // _BLOCK) * _BLOCK for path in write) + _SPARE
     if need > free:
         raise CisternaError(
             f"the board's file system has {free} octets free, the firmware needs {need}",
             remedy="remove files from it (mpremote fs rm), then repeat; nothing was changed",
         )
-
-
-def _verify(repl: _Repl, wanted: dict[str, bytes], paths: list[str]) -> None:
-    for path, found in _hashes(repl, paths).items():
-        if found != digest(wanted[path]):
-            raise DeploymentBroken(f"{path} reads back otherwise than it was written", "repeat")
 
 
 def _wait_answer(port: str) -> Identity:
@@ -345,19 +351,25 @@ def _wait_answer(port: str) -> Identity:
         time.sleep(pause_s)
 
 
-def unflash(port: str) -> list[str]:
+def unflash(port: str, *, stop: bool = False) -> list[str]:
     """Take the firmware off the board at ``port``; returns the paths removed. The pump's records
-    stay.
+    stay. ``stop``: also off a pump that delivers.
 
     Raises as ``deploy`` does, and CisternaError when nothing was deployed there.
     """
-    with _repl(port) as repl:
+    answer = _who_answers(port)
+    _check_idle(port, answer, stop)
+    with open_repl(port, answer.is_pump) as repl:
         deployed = _manifest(repl)
         if not deployed:
-            raise CisternaError(f"the board on {port} holds no {MANIFEST}: nothing to take off")
+            raise CisternaError(
+                f"the board on {port} holds no {MANIFEST}: nothing to take off",
+                remedy="is PORT the right board's? make flash puts the firmware on",
+            )
         repl.run(_REMOVE, "preparing")
         paths = [_START, *(path for path in deployed if path != _START), MANIFEST]
-        for path in paths:
+        left_over = [path + _NEW for path in (*_BY_NAME, MANIFEST)]
+        for path in (*paths[:-1], *left_over, MANIFEST):
             repl.run(f"_remove({path!r})", f"removing {path}")
         folders = {str(PurePosixPath(path).parent) for path in deployed} - {"/"}
         for folder in sorted(folders, reverse=True):

@@ -148,6 +148,15 @@ def _cannot_open(url: str, error: Exception) -> NoPump:
     )
 
 
+def usb_ids() -> dict[str, tuple[int, int]]:
+    """Vendor and product of each serial port of this machine that is on USB."""
+    found: dict[str, tuple[int, int]] = {}
+    for port in list_ports.comports():
+        if port.vid is not None and port.pid is not None:
+            found[port.device] = (port.vid, port.pid)
+    return found
+
+
 def serial_ports() -> list[tuple[str, str]]:
     """(device, description) of the serial ports of this machine; "" where there is none."""
     ports = [(port.device, port.description or "") for port in list_ports.comports()]

@@ -54,6 +54,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in (finding.VARIABLE, "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(finding, "serial_ports", list[tuple[str, str]])
+    monkeypatch.setattr(finding, "usb_ids", dict[str, tuple[int, int]])
     return runtime
 
 

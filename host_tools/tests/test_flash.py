@@ -6,14 +6,17 @@ from __future__ import annotations
 import ast
 import json
 import os
+import select
+import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from cisterna import board_repl, finding, flash
 from cisterna import firmware_files as files_module
-from cisterna import flash
 from cisterna.boards import board_data
 from cisterna.emulator import EmulatedPico, NoPicoImage, find_pico_image
 from cisterna.emulator_port import EmulatedPort
@@ -21,7 +24,9 @@ from cisterna.errors import CisternaError, NoPump
 from cisterna.firmware_files import DoesNotCompile, board_data_module, firmware_files
 from cisterna.programmer import Identity
 
-_GOOD = ("micropython", (1, 28, 0), "rp2", 6, 1_000_000)
+_PICO = "Raspberry Pi Pico with RP2040"
+_ARMV6M = 4 << 10 | 6
+_GOOD = ("micropython", (1, 28, 0), "rp2", _ARMV6M, 1_000_000, _PICO)
 
 
 # -- what is written --------------------------------------------------------------------------
@@ -99,12 +104,23 @@ def test_unknown_board_is_named() -> None:
     ("probe", "texts"),
     [
         (
-            ("circuitpython", (9, 1, 0), "RP2040", 6, 0),
+            ("circuitpython", (9, 1, 0), "RP2040", 6, 0, _PICO),
             ["circuitpython 9.1.0", "needs MicroPython"],
         ),
-        (("micropython", (1, 25, 0), "rp2", 6, 0), ["1.25.0", "needs 1.26"]),
-        (("micropython", (1, 28, 0), "esp32", 6, 0), ["esp32", "platform rp2"]),
-        (("micropython", (1, 28, 0), "rp2", 7, 0), [".mpy version 7", "makes 6"]),
+        (("micropython", (1, 25, 0), "rp2", 6, 0, _PICO), ["1.25.0", "needs 1.26"]),
+        (
+            ("micropython", (1, 28, 0), "esp32", 6, 0, "Generic ESP32 module with ESP32"),
+            ["esp32 (Generic ESP32 module with ESP32)", "platform rp2"],
+        ),
+        (
+            ("micropython", (1, 28, 0), "rp2", 7 << 10 | 6, 0, "Raspberry Pi Pico2 with RP2350"),
+            ["Pico2 with RP2350", "rpi_pico is a board with RP2040"],
+        ),
+        (("micropython", (1, 28, 0), "rp2", 7, 0, _PICO), [".mpy version 7", "makes 6"]),
+        (
+            ("micropython", (1, 28, 0), "rp2", 11 << 10 | 6, 0, ""),
+            ["does not run code for armv6m"],
+        ),
     ],
 )
 def test_board_that_will_not_do(probe: Any, texts: list[str]) -> None:
@@ -116,7 +132,8 @@ def test_board_that_will_not_do(probe: Any, texts: list[str]) -> None:
 
 def test_board_that_will_do() -> None:
     flash.check_board("rpi_pico", _GOOD)
-    flash.check_board("rpi_pico", ("micropython", (1, 26, 0), "rp2", 6, 0))
+    flash.check_board("rpi_pico", ("micropython", (1, 26, 0), "rp2", 6, 0, ""))
+    flash.check_board("rpi_pico", ("micropython", (1, 29, 0), "rp2", 7 << 10 | 6, 0, _PICO))
 
 
 def test_port_that_is_not_there() -> None:
@@ -148,13 +165,14 @@ _SMALL = {"/part/a.py": b"A = 1\n" * 200, "/boot.py": b"# safe\n", "/main.py": b
 def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """In place of the firmware: three files that are written in a moment, and no hello."""
     wanted = dict(_SMALL)
-    monkeypatch.setattr(flash, "firmware_files", lambda board: dict(wanted))
+    monkeypatch.setattr(flash, "firmware_files", lambda board, profile: dict(wanted))
 
     def wait_answer(port: str) -> Identity:
         time.sleep(1)  # the board resets
         return Identity(0, 0, 0, port, "", "", b"", 0, 0)
 
     monkeypatch.setattr(flash, "_wait_answer", wait_answer)
+    monkeypatch.setattr(finding, "_VIRTUAL_HELLO_S", 0.3)
     return wanted
 
 
@@ -227,8 +245,11 @@ def test_pulled_cable_leaves_a_board_that_starts_nothing_and_takes_it_again(
             port.close()
             pico.cut_power()
 
-    with pytest.raises(flash.DeploymentBroken, match=r"went away while writing /part/a\.py"):
+    with pytest.raises(
+        flash.DeploymentBroken, match=r"went away while writing /part/a\.py"
+    ) as told:
         flash.deploy("rpi_pico", port.path, pull)
+    assert "plug it in again and repeat" in str(told.value.remedy)
     assert "/main.py" not in pico.files()
     pico, port = plug_in(pico=pico)
     assert "/main.py" in flash.deploy("rpi_pico", port.path).copied
@@ -249,11 +270,40 @@ def test_full_file_system_changes_nothing(
     assert len(small) == 3
 
 
-def test_port_where_no_micropython_answers() -> None:
+def test_port_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_repl, "_REPL_S", 1)
     master, slave = os.openpty()
     try:
-        with pytest.raises(flash.NotABoard, match="no MicroPython answers"):
+        with pytest.raises(flash.NotABoard, match=r"nothing answers on .*: neither") as told:
             flash.deploy("rpi_pico", os.ttyname(slave))
+        assert "hold BOOTSEL" in str(told.value.remedy)
     finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_port_where_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_repl, "_REPL_S", 1)
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    over = threading.Event()
+
+    def talk() -> None:
+        while not over.wait(0.05):
+            if select.select([master], [], [], 0)[0]:
+                os.read(master, 4096)
+                os.write(master, b"+CME ERROR: 3\r\n")
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        with pytest.raises(
+            flash.NotABoard, match=r"is no MicroPython: it said .*CME ERROR"
+        ) as told:
+            flash.deploy("rpi_pico", os.ttyname(slave))
+        assert "is MicroPython on the board" in str(told.value.remedy)
+    finally:
+        over.set()
+        thread.join()
         os.close(master)
         os.close(slave)
