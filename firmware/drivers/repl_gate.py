@@ -20,12 +20,12 @@ _RESTART_MS = const(5_000)  # a start writes to flash: a pump that cannot start 
 
 def _held():
     """True if the board has a service button and it is held now."""
-    number = BOARD.get("pins", {}).get("service_button")
+    number = BOARD.get("pins", {}).get("service")
     if number is None:
         return False
     from machine import Pin
 
-    active = BOARD["service_button"]["active"]
+    active = BOARD["service"]["active"]
     pin = Pin(number, Pin.IN, Pin.PULL_DOWN if active else Pin.PULL_UP)
     for _ in range(2):
         sleep_ms(_STEADY_MS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import time
 from collections.abc import Generator
 from typing import Literal, NamedTuple
 
@@ -164,13 +165,21 @@ class Bench(abc.ABC):
 
 
 class SerialBench(Bench):
-    """A board on a serial port with no instruments: only the pump itself can be asked."""
+    """A board on a serial port with no instruments: only the pump itself can be asked, and time
+    passes as it does. The pump keeps what it had: one bench follows another on the same pump.
+
+    Raises NoPump, WrongVersion when no pump for this programmer answers.
+    """
 
     name = "serial"
-    offers = frozenset[str]()
+    offers = frozenset({"advance"})
 
     def __init__(self, port: str) -> None:
         self._port = port
+        self.programmer().close()
+
+    def _advance_us(self, us: int) -> None:
+        time.sleep(us / 1e6)
 
     @property
     def port(self) -> str:
@@ -180,11 +189,17 @@ class SerialBench(Bench):
         pass
 
 
-def open_bench(name: str = "virtual", *, seed: int = 0, trace: bool = True) -> Bench:
+def open_bench(
+    name: str = "virtual",
+    *,
+    seed: int = 0,
+    trace: bool = True,
+    deploy: Literal["image", "mpremote"] = "image",
+) -> Bench:
     """Open a bench: "virtual", "emulated", or a serial port.
 
     ``seed`` makes a simulated bench repeatable. ``trace=False`` on the virtual bench keeps no
-    edges.
+    edges. ``deploy``: how the firmware gets on the emulated Pico, see EmulatedBench.
     """
     if name == "virtual":
         from cisterna.bench_virtual import VirtualBench
@@ -193,5 +208,5 @@ def open_bench(name: str = "virtual", *, seed: int = 0, trace: bool = True) -> B
     if name == "emulated":
         from cisterna.bench_emulated import EmulatedBench
 
-        return EmulatedBench(seed=seed)
+        return EmulatedBench(seed=seed, deploy=deploy)
     return SerialBench(name)

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from cisterna.bench import Bench, Edge, Line
 from cisterna.boards import board_data, project_root
@@ -21,6 +21,8 @@ from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.firmware_files import firmware_files
 from cisterna.programmer import Programmer, connect
 from cisterna.session import NoReply
+
+Deploy = Literal["image", "mpremote"]
 
 BOARD = "rpi_pico"
 RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
@@ -41,7 +43,9 @@ def load_plant() -> ModuleType:
 class EmulatedBench(Bench):
     """``seed``: of what is random in the chip. ``files``: what to put on the board in place of the
     firmware as it is in this checkout. ``state``: folder for flash and plant, kept and taken up
-    again; the pump's records stay, the firmware becomes that of this checkout.
+    again; the pump's records stay, the firmware becomes that of this checkout. ``deploy``: how the
+    firmware gets there: in a file system image, at once; or as on a real board, through mpremote
+    on the serial port, which takes half a minute.
 
     Simulated time moves in ``advance`` and while a programmer waits for a reply, never else.
     """
@@ -68,12 +72,17 @@ class EmulatedBench(Bench):
         seed: int = 0,
         files: dict[str, bytes] | None = None,
         state: Path | None = None,
+        deploy: Deploy = "image",
     ) -> None:
         data = board_data(BOARD)
         self._active = int(data["stepper"]["enable_active"])
         self._forward = int(data["stepper"]["forward"])
         self._state = state
         wanted = firmware_files(BOARD) if files is None else files
+        if deploy == "mpremote":
+            if files is not None:
+                raise ValueError("only the firmware of this checkout is deployed through mpremote")
+            wanted = {}
         flash = self._kept_flash(wanted)
         self.pico = EmulatedPico(wanted, flash=flash, seed=seed)
         pins = data["pins"]
@@ -91,6 +100,8 @@ class EmulatedBench(Bench):
         self._devices = Devices(self.pico, data, self._plant)
         self._edges: list[Edge] = []
         self._served: EmulatedPort | None = None
+        if deploy == "mpremote":
+            self._deploy()
         self.power_on()
 
     # -- what is kept ---------------------------------------------------------------------------
@@ -122,6 +133,19 @@ class EmulatedBench(Bench):
             path = self._state / name
             path.with_suffix(".new").write_bytes(content)
             path.with_suffix(".new").replace(path)
+
+    def _deploy(self) -> None:
+        """Put the firmware on as ``cisterna flash`` does."""
+        from cisterna import flash
+
+        self.pico.power_on()
+        self.pico.wait_connected()
+        port = EmulatedPort(self.pico)
+        try:
+            flash.deploy(BOARD, port.path, stop=True)
+        finally:
+            port.close()
+        self.pico.receive()  # what came for the port that is gone
 
     # -- the plant and the pins -----------------------------------------------------------------
 

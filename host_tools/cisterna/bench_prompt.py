@@ -143,8 +143,6 @@ class Prompt:
     def _speed(self, text: str) -> None:
         from cisterna.sim import parse_speed, speed_words
 
-        if self._pump.pace is None:
-            raise CisternaError("this board's speed is set when it starts: cisterna sim --speed N")
         speed = parse_speed(text)
         with self._pump.lock:
             self._pump.pace(speed)

@@ -76,6 +76,10 @@ class EmulatedPort:
         self._thread = threading.Thread(target=self._serve, name="emulated port", daemon=True)
         self._thread.start()
 
+    def pace(self, speed: float) -> None:
+        """From now on, ``speed`` simulated seconds a real second."""
+        self._speed = speed
+
     def close(self) -> None:
         """Stop the thread and remove the port. May be called twice."""
         if self._over.is_set():

@@ -42,8 +42,8 @@ class StateTaken(CisternaError):
 class RunningPump:
     """A simulated pump that runs by itself. ``lock``: held by whoever uses ``bench``.
 
-    ``pace``: sets simulated seconds a real second; None where the bench cannot. ``save``: writes
-    the state folder; None where there is nothing to do before the end.
+    ``pace``: sets simulated seconds a real second. ``save``: writes the state folder, if there is
+    one, and raises CisternaError if the pump ended by itself; None where ``bench.truth`` does.
     """
 
     bench: Bench
@@ -51,7 +51,7 @@ class RunningPump:
     board: str
     state: Path | None
     lock: Any
-    pace: Callable[[float], None] | None
+    pace: Callable[[float], None]
     save: Callable[[], None] | None
 
 
@@ -119,11 +119,7 @@ def _virtual(speed: float, state: Path | None, seed: int) -> Generator[RunningPu
 
 @contextlib.contextmanager
 def _emulated(speed: float, state: Path | None, seed: int) -> Generator[RunningPump, None, None]:
-    if speed > _PICO_MAX_SPEED:
-        raise UsageError(
-            f"speed {speed:,.10g} is above the highest for an emulated Pico, {_PICO_MAX_SPEED}",
-            remedy="the virtual board simulates a year in a minute: cisterna sim --speed max",
-        )
+    _check_pico_speed(speed)
     screens.note(screens.console(stderr=True), "the emulated Pico boots; this takes some seconds")
     from cisterna.bench_emulated import EmulatedBench
     from cisterna.emulator_port import EmulatedPort
@@ -131,10 +127,28 @@ def _emulated(speed: float, state: Path | None, seed: int) -> Generator[RunningP
     bench = EmulatedBench(seed=seed, state=state)
     with bench:
         port = EmulatedPort(bench.pico, speed)
+
+        def pace(speed: float) -> None:
+            _check_pico_speed(speed)
+            port.pace(speed)
+
+        def save() -> None:
+            if port.error is not None:
+                raise CisternaError(f"the emulator ended by itself: {port.error!r}")
+            bench.save()
+
         try:
-            yield RunningPump(bench, port.path, "rpi_pico", state, port.lock, None, None)
+            yield RunningPump(bench, port.path, "rpi_pico", state, port.lock, pace, save)
         finally:
             port.close()
+
+
+def _check_pico_speed(speed: float) -> None:
+    if speed > _PICO_MAX_SPEED:
+        raise UsageError(
+            f"speed {speed:,.10g} is above the highest for an emulated Pico, {_PICO_MAX_SPEED}",
+            remedy="the virtual board simulates a year in a minute: cisterna sim --speed max",
+        )
 
 
 class _Ended(Exception):
@@ -230,8 +244,6 @@ def _say_hello(pump: RunningPump, port: str, speed: float, prompt: bool) -> None
     shown = screens.console()
     screens.note(shown, NOTICE)
     kept = "lost at the end (--state DIR keeps it)" if pump.state is None else str(pump.state)
-    if pump.state is not None and pump.save is None:
-        kept += " (its flash; the plant starts full)"
     what = "A virtual pump" if pump.board == "virtual" else "A pump on an emulated Pico"
     screens.title(shown, f"\n{what} runs on {port}")
     screens.rows(

@@ -12,9 +12,11 @@ from cisterna.emulator import EmulatedPico, NoPicoImage, find_pico_image
 from cisterna.errors import UsageError
 from cisterna.firmware_files import board_data_module, firmware_files
 
-BUTTON = 15
-ENABLE = 4
-OFF = 1  # level of EN that keeps the driver chip off
+_DATA = board_data("rpi_pico")
+BUTTON = _DATA["pins"]["service"]
+HELD = _DATA["service"]["active"]
+ENABLE = _DATA["pins"]["enable"]
+OFF = 1 - _DATA["stepper"]["enable_active"]
 REPL = b">>> "
 FLOODS = {"Ctrl-C": b"\x03", "all control characters": bytes(range(32)) + b"\x03\r\n"}
 
@@ -39,8 +41,7 @@ _ENDS = {
 def small(profile: str | None, app: str = _SERVES) -> dict[str, bytes]:
     """boot.py, main.py and the gate as they are, before an application of a few lines."""
     root = project_root() / "firmware"
-    data = {**board_data("rpi_pico"), "service_button": {"active": 0}}
-    data["pins"] = {**data["pins"], "service_button": BUTTON, "enable": ENABLE}
+    data = board_data("rpi_pico")
     if profile is not None:
         data["profile"] = profile
     return {
@@ -68,7 +69,7 @@ def plug() -> Iterator[Plug]:
     def plugged(files: dict[str, bytes], held: bool = False) -> EmulatedPico:
         pico = EmulatedPico(files)
         pico.watch("enable", ENABLE, undriven=OFF)
-        pico.drive(BUTTON, 0 if held else 1)
+        pico.drive(BUTTON, HELD if held else 1 - HELD)
         pico.power_on()
         picos.append(pico)
         return pico
@@ -135,7 +136,7 @@ def test_service_button_at_power_on_opens_a_sealed_pump(plug: Plug) -> None:
     pico = plug(small("sealed"), held=True)
     pico.run(150_000)
     assert pico.receive().startswith(b"up")  # the pump runs all the same
-    pico.drive(BUTTON, 1)
+    pico.drive(BUTTON, 1 - HELD)
     pico.send(b"\x03")
     pico.run(50_000)
     assert REPL in pico.receive()
@@ -148,14 +149,14 @@ def test_service_button_at_power_on_opens_a_sealed_pump(plug: Plug) -> None:
 def test_button_pressed_later_opens_nothing(plug: Plug) -> None:
     pico = plug(small("sealed"))
     pico.run(200_000)
-    pico.drive(BUTTON, 0)
+    pico.drive(BUTTON, HELD)
     assert REPL not in flooded(pico, b"\x03", ms=100)
 
 
 def test_button_released_too_early_opens_nothing(plug: Plug) -> None:
     pico = plug(small("sealed"), held=True)
     pico.wait_connected()
-    pico.drive(BUTTON, 1)
+    pico.drive(BUTTON, 1 - HELD)
     assert REPL not in flooded(pico, b"\x03", ms=200)
 
 
