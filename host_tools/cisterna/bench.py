@@ -42,9 +42,9 @@ class Bench(abc.ABC):
     """Use as a context manager. Times are the bench's own, from when it was opened.
 
     ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
-    runs, power, inject, refill, flash_files, service (its button can be pressed), rotor (the
-    plant turns the pump's rotor sensor), battery (its voltage can be set), tone (edges() tells
-    what sounds).
+    runs, power, power_cuts, cable, inject, refill, flash_files, service (its button can be
+    pressed), rotor (the plant turns the pump's rotor sensor), battery (its voltage can be set),
+    tone (edges() tells what sounds).
     """
 
     name: str
@@ -160,8 +160,45 @@ class Bench(abc.ABC):
         raise self._lacking("power")
 
     def power_on(self) -> None:
-        """Give the pump power and wait until it answers."""
+        """Give the pump power and wait until it answers, or until a cut that was armed takes the
+        power away again: see ``powered``."""
         raise self._lacking("power")
+
+    @property
+    def powered(self) -> bool:
+        """The pump has power."""
+        raise self._lacking("power")
+
+    def cut_power_at(
+        self,
+        *,
+        cycle: int | None = None,
+        flash_op: int | None = None,
+        torn: str | None = None,
+        us: int | None = None,
+    ) -> None:
+        """Arm one power cut in place of any other, counted from now or, when the power is off,
+        from when it comes. It happens in whatever then moves time: ``advance``, a programmer's
+        request, ``power_on``. After it ``powered`` is False, and a link raises NoPump.
+
+        ``cycle``: behind the instruction in which the processor has executed that many cycles.
+        ``flash_op``: before the n-th (1: the next) program or erase of the flash changes
+        anything, or with ``torn`` in the middle of it, leaving it in that shape; a shape of the
+        other kind of operation cuts before it. ``us``: after that much simulated time.
+        """
+        raise self._lacking("power cuts")
+
+    def disarm_cut(self) -> None:
+        """Forget the cut that ``cut_power_at`` armed."""
+        raise self._lacking("power cuts")
+
+    def unplug(self) -> None:
+        """Pull the cable of the pump's serial port; the pump keeps its power."""
+        raise self._lacking("cable")
+
+    def replug(self) -> None:
+        """Put the cable in again and wait until the pump answers."""
+        raise self._lacking("cable")
 
 
 class SerialBench(Bench):

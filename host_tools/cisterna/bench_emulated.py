@@ -15,12 +15,19 @@ from typing import Any, Literal, cast
 
 from cisterna.bench import Bench, Edge, Line
 from cisterna.boards import board_data, project_root
-from cisterna.emulator import FILES_AT, EmulatedPico, PinEdge, file_system_image, files_of
+from cisterna.emulator import (
+    FILES_AT,
+    EmulatedPico,
+    EmulatorFailed,
+    PinEdge,
+    file_system_image,
+    files_of,
+)
 from cisterna.emulator_devices import Devices
 from cisterna.emulator_port import EmulatedLink, EmulatedPort
+from cisterna.errors import CisternaError, NoPump
 from cisterna.firmware_files import firmware_files
 from cisterna.programmer import Programmer, connect
-from cisterna.session import NoReply
 
 Deploy = Literal["image", "mpremote"]
 
@@ -57,8 +64,11 @@ class EmulatedBench(Bench):
             "truth",
             "edges",
             "power",
+            "power_cuts",
+            "cable",
             "inject",
             "refill",
+            "flash_files",
             "service",
             "rotor",
             "battery",
@@ -168,6 +178,7 @@ class EmulatedBench(Bench):
         values["time_us"] = self.pico.now_ns // 1000
         values["resets"] = self.pico.resets
         values["awake_us"] = self.pico.awake_ns // 1000
+        values["awake_cycles"] = self.pico.awake_cycles
         values["flash_programs"] = self.pico.flash.programs
         values["flash_erases"] = self.pico.flash.erases
         return values
@@ -176,6 +187,18 @@ class EmulatedBench(Bench):
         """Levels are what they mean: step 1 high, enable 1 on, dir 1 forward."""
         tones = self._devices.tones.edges()
         return sorted([*self._edges, *tones], key=lambda edge: edge.t_ns)
+
+    def read_flash_file(self, path: str) -> bytes:
+        self._check_off()
+        return self.pico.files()[path]
+
+    def write_flash_file(self, path: str, content: bytes) -> None:
+        self._check_off()
+        self.pico.put_files({path: content})
+
+    def _check_off(self) -> None:
+        if self.pico.powered:
+            raise CisternaError("the flash can be read from outside only while the power is off")
 
     def inject(self, fault: str, after_steps: int = 0) -> None:
         self._plant.inject(fault, after_steps)
@@ -204,16 +227,44 @@ class EmulatedBench(Bench):
         if self.pico.powered:
             return
         self.pico.power_on()
-        self.pico.wait_connected()
-        self._wait_answer()
+        if self.pico.plugged:
+            self._wait_answer()
+
+    @property
+    def powered(self) -> bool:
+        return self.pico.powered
+
+    def cut_power_at(
+        self,
+        *,
+        cycle: int | None = None,
+        flash_op: int | None = None,
+        torn: str | None = None,
+        us: int | None = None,
+    ) -> None:
+        self.pico.cut_power_at(cycle=cycle, flash_op=flash_op, torn=torn, us=us)
+
+    def disarm_cut(self) -> None:
+        self.pico.disarm_cut()
+
+    def unplug(self) -> None:
+        self.pico.unplug()
+
+    def replug(self) -> None:
+        self.pico.replug()
+        if self.pico.powered:
+            self._wait_answer()
 
     def _wait_answer(self) -> None:
         end_ns = self.pico.now_ns + int(_BOOT_S * 1e9)
         while True:
             try:
+                self.pico.wait_connected()
                 connect(self.link()).close()
                 return
-            except NoReply:
+            except (EmulatorFailed, NoPump):
+                if not self.pico.powered:
+                    return
                 if self.pico.now_ns >= end_ns:
                     raise
 

@@ -25,7 +25,10 @@ from rp2040py.simulator import Simulator
 from rp2040py.usb.cdc import USBCDC
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
-from cisterna.emulator_fixes import FlashTimes, NakingHost, OutputsAreInputs, PioPacer
+from cisterna.emulator_cuts import ArmedCut
+from cisterna.emulator_fixes import CYCLE_NS, NakingHost, OutputsAreInputs, PioPacer
+from cisterna.emulator_flash import FlashChip
+from cisterna.emulator_usb import UsbCable
 from cisterna.errors import CisternaError
 
 IMAGE_VARIABLE = "CISTERNA_PICO_UF2"
@@ -109,14 +112,18 @@ def file_system_image(files: Mapping[str, bytes]) -> bytes:
     fs = _littlefs(mount=False)
     fs.format()
     fs.mount()
+    _write_files(fs, files)
+    fs.unmount()
+    return bytes(fs.context.buffer)
+
+
+def _write_files(fs: littlefs.LittleFS, files: Mapping[str, bytes]) -> None:
     for path, data in files.items():
         folder = PurePosixPath(path).parent
         if str(folder) != "/":
             fs.makedirs(str(folder), exist_ok=True)
         with cast("IO[bytes]", fs.open(path, "wb")) as file:
             file.write(data)
-    fs.unmount()
-    return bytes(fs.context.buffer)
 
 
 def files_of(image: bytes) -> dict[str, bytes]:
@@ -161,9 +168,10 @@ class EmulatedPico:
         self._mcu.logger = ConsoleLogger(LogLevel.ERROR)
         self._cdc: Any = USBCDC(self._mcu.usb_ctrl)
         self._host = NakingHost(self._cdc)
+        self._cable = UsbCable(self._mcu, self._cdc)
         self._pacer = PioPacer(self._mcu)
         self._pads = OutputsAreInputs(self._mcu, self._pacer)
-        self.flash = FlashTimes(self._mcu, self._pacer, lambda: self._simulator.stopped, unique_id)
+        self.flash = FlashChip(self._mcu, self._pacer, lambda: self._simulator.stopped, unique_id)
         if flash is not None:
             if len(flash) != FLASH_SIZE:
                 raise ValueError(f"flash of {len(flash)} octets, a Pico has {FLASH_SIZE}")
@@ -180,10 +188,13 @@ class EmulatedPico:
         self._cdc.on_device_connected = self._on_connected
         self._mcu.watchdog.on_watchdog_trigger = self._watchdog_reset
         self._stop_alarm = self._clock.create_alarm(self._stop)
+        self._cycles_before = 0  # that the core counted before its last reset
+        self._cut = ArmedCut(self._mcu, self.flash, lambda: self.awake_cycles, self._stop)
         self._lines: list[_Line] = []
         self.edges: list[PinEdge] = []
         self.on_edge: Callable[[PinEdge], None] | None = None
         self.resets = 0  # by the watchdog, which is also how machine.reset() works
+        self.usb_losses = 0  # times that the board went off USB
         self.powered = False
         self._mcu.set_run_pin(low=True)
 
@@ -195,9 +206,16 @@ class EmulatedPico:
         return int(self._clock.nanos)
 
     @property
+    def awake_cycles(self) -> int:
+        """Cycles of 8 ns that the processor spent executing instructions, polling the flash chip
+        among them. The emulator counts some waits for the bus that take no simulated time: up to
+        a tenth too many."""
+        return int(self._cycles_before + self._mcu.core.cycles + self.flash.polled_cycles)
+
+    @property
     def awake_ns(self) -> int:
-        """How much of it the processor spent executing instructions."""
-        return int(self._mcu.core.cycles * 8)
+        """The same in ns."""
+        return int(self.awake_cycles * CYCLE_NS)
 
     def run(self, us: float) -> None:
         """Let ``us`` of simulated time pass."""
@@ -206,20 +224,28 @@ class EmulatedPico:
 
     def run_until(self, condition: Callable[[], bool], timeout_us: float) -> bool:
         """Run until ``condition()``, looked at every simulated millisecond and whenever octets
-        arrive; False if it did not come true in ``timeout_us``."""
+        arrive; False if it did not come true in ``timeout_us`` or before the power went."""
         with self.lock:
             end_ns = self._clock.nanos + timeout_us * 1000
             while not condition():
-                if self._clock.nanos >= end_ns:
+                if self._clock.nanos >= end_ns or not self.powered:
                     return False
                 self._run_to(min(self._clock.nanos + 1e6, end_ns), wake_on_octets=True)
         return True
 
     def _run_to(self, end_ns: float, wake_on_octets: bool = False) -> None:
-        """Run to ``end_ns``, or until octets arrive."""
-        if not self.powered:
-            self._clock.tick(max(end_ns - self._clock.nanos, 0.0))
-            return
+        """Run to ``end_ns``, or until octets arrive. A cut that was armed may happen before; time
+        then goes on without the chip, but not for who waits for octets."""
+        if self.powered:
+            self._run_chip(end_ns, wake_on_octets)
+            if not self._cut.due:
+                return
+            self.cut_power()
+            if wake_on_octets:
+                return
+        self._clock.tick(max(end_ns - self._clock.nanos, 0.0))
+
+    def _run_chip(self, end_ns: float, wake_on_octets: bool) -> None:
         simulator = self._simulator
         self._pacer.attend()
         self._wake_on_octets = wake_on_octets
@@ -247,6 +273,7 @@ class EmulatedPico:
             self._mcu.watchdog.reset()
             self._mcu.vreg_and_chip_reset.record_reset_cause(HAD_POR)
             self._mcu.set_run_pin(low=False)
+            self._cut.begin()
 
     def cut_power(self) -> None:
         """Power goes, in the middle of whatever happens: pins are released, RAM is lost, a flash
@@ -255,24 +282,69 @@ class EmulatedPico:
             if not self.powered:
                 return
             self.powered = False
+            self._cut.disarm()
             self.flash.cut_power(self._rng)
-            self._mcu.set_run_pin(low=True)
-            self._lost_usb()
+            self._reset(lambda: self._mcu.set_run_pin(low=True))
+
+    def cut_power_at(
+        self,
+        *,
+        cycle: int | None = None,
+        flash_op: int | None = None,
+        torn: str | None = None,
+        us: float | None = None,
+    ) -> None:
+        """Arm a power cut, see ``Bench.cut_power_at``."""
+        with self.lock:
+            self._cut.arm(cycle, flash_op, torn, us)
+            if self.powered:
+                self._cut.begin()
+
+    def disarm_cut(self) -> None:
+        """Forget the cut that ``cut_power_at`` armed."""
+        with self.lock:
+            self._cut.disarm()
 
     def _watchdog_reset(self) -> None:
         self.resets += 1
-        self._mcu.enter_reset(from_watchdog=True)
+        self._reset(lambda: self._mcu.enter_reset(from_watchdog=True))
         self._mcu.leave_reset()
-        self._lost_usb()
 
-    def _lost_usb(self) -> None:
-        self.connected = False
+    def _reset(self, enter: Callable[[], None]) -> None:
+        cycles = self._mcu.core.cycles
+        enter()
+        self._cycles_before += cycles - self._mcu.core.cycles
+        self._lost_usb()
         self._pads.look()
         for line in self._lines:
             line.look()
 
+    def _lost_usb(self) -> None:
+        if self.connected:
+            self.usb_losses += 1
+        self.connected = False
+
+    # -- the cable ------------------------------------------------------------------------------
+
+    @property
+    def plugged(self) -> bool:
+        """The USB cable is in."""
+        return self._cable.plugged
+
+    def unplug(self) -> None:
+        """Pull the USB cable; the board keeps its power. Octets under way are lost."""
+        with self.lock:
+            self._cable.unplug()
+            self._lost_usb()
+
+    def replug(self) -> None:
+        """Put the USB cable in again. The host finds the board as time runs."""
+        with self.lock:
+            self._cable.replug(self.powered)
+
     def wait_connected(self, timeout_us: float = 2_000_000) -> None:
-        """Run until the board is on USB. Raises EmulatorFailed after ``timeout_us``."""
+        """Run until the board is on USB. Raises EmulatorFailed after ``timeout_us`` or when the
+        power goes."""
         if not self.run_until(lambda: self.connected, timeout_us):
             raise EmulatorFailed(
                 f"the emulated Pico did not appear on USB within {timeout_us / 1e6:g} s",
@@ -289,6 +361,16 @@ class EmulatedPico:
     def files(self) -> dict[str, bytes]:
         """What the board's file system holds now, as a fresh mount would see it."""
         return files_of(self.flash_image()[FILES_AT:])
+
+    def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Put files on the board's file system. The power must be off."""
+        with self.lock:
+            fs = _littlefs(mount=False)
+            fs.context.buffer = bytearray(self.flash_image()[FILES_AT:])
+            fs.mount()
+            _write_files(fs, files)
+            fs.unmount()
+            self._mcu.flash[FILES_AT:FLASH_SIZE] = bytes(fs.context.buffer)
 
     # -- pins -----------------------------------------------------------------------------------
 
@@ -345,7 +427,9 @@ class EmulatedPico:
         with self.lock:
             if not self._received and timeout_us > 0:
                 end_ns = self._clock.nanos + timeout_us * 1000
-                while not self._received and self._clock.nanos < end_ns:
+                if not self.powered:
+                    self._run_to(end_ns)
+                while not self._received and self._clock.nanos < end_ns and self.powered:
                     self._run_to(end_ns, wake_on_octets=True)
             data = bytes(self._received)
             self._received.clear()

@@ -17,13 +17,15 @@ _GAP_US = 1_000  # octets that follow each other within this belong to one read
 
 
 class EmulatedLink:
-    """A ``Link``. Time-outs are in simulated time, which stands still between calls."""
+    """A ``Link``. Time-outs are in simulated time, which stands still between calls. It ends when
+    the board goes off USB (power, reset, cable), as a port of the operating system does."""
 
     name = "the emulated Pico"
 
     def __init__(self, pico: EmulatedPico) -> None:
         self._pico = pico
         self._open = True
+        self._losses = pico.usb_losses
 
     def now_s(self) -> float:
         """Simulated time, seconds."""
@@ -36,6 +38,8 @@ class EmulatedLink:
     def read(self, timeout_s: float) -> bytes:
         self._check()
         data = self._pico.receive(timeout_s * 1e6)
+        if not data:
+            self._check()
         piece = data
         while piece:
             piece = self._pico.receive(_GAP_US)
@@ -50,6 +54,10 @@ class EmulatedLink:
             raise NoPump(f"the link to {self.name} is closed")
         if not self._pico.powered:
             raise NoPump(f"{self.name} has no power")
+        if not self._pico.plugged:
+            raise NoPump(f"{self.name} is unplugged", remedy="plug it in and connect again")
+        if self._pico.usb_losses != self._losses:
+            raise NoPump(f"{self.name} went off USB", remedy="connect again")
 
 
 class EmulatedPort:

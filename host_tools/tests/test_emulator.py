@@ -208,6 +208,8 @@ class _NoPacing:
 class _NoTimes:
     """Flash as rp2040py has it."""
 
+    polled_cycles = 0
+
     def __init__(self, *_: Any) -> None:
         pass
 
@@ -446,7 +448,7 @@ def test_flash_takes_its_time_and_pio_goes_on(
     assert pico.flash.erases >= len(times)
     assert pico.flash.programs >= len(times)
     assert pico.flash.sector_erases[FLASH_SIZE // 4096 - 1] >= len(times)
-    monkeypatch.setattr(emulator, "FlashTimes", _NoTimes)
+    monkeypatch.setattr(emulator, "FlashChip", _NoTimes)
     pico = start("import rp2, time\n" + _ERASER)
     times = [line.split() for line in said(pico, 100_000).splitlines() if line.startswith("took ")]
     assert times
