@@ -3,7 +3,8 @@
 Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_period, ticks_from,
 flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
 plant (state or null), reservoir_pl, steps_per_pulse, watchdog_ms, service (the button is held),
-trace (path or null), unique_id (hex), reset_cause, seed.
+trace (path or null), unique_id (hex), reset_cause, seed, and if wanted flash_faults: a list of
+what ``flash_fault`` takes, armed before the first access.
 """
 
 import json
@@ -82,10 +83,8 @@ class Board:
         self.watchdog = WatchdogVirtual(config["watchdog_ms"], self.world)
         self.service_button = ButtonVirtual(config["service"])
         self.port = _TelemetryPort(config["telemetry_fd"], self.world)
-        self.flash = nor_flash.NorFlash(config["flash"])
-        if config["fresh"]:
-            vfs.VfsLfs2.mkfs(self.flash, progsize=nor_flash.PAGE)
-        vfs.mount(vfs.VfsLfs2(self.flash, progsize=nor_flash.PAGE), self.root)
+        self.flash = nor_flash.NorFlash(config["flash"], config["seed"])
+        self.flash.on_cut = self._power_gone
         self._channel = world.ControlChannel(
             config["request_fd"],
             config["answer_fd"],
@@ -99,8 +98,14 @@ class Board:
                 "battery": self._battery,
                 "service": self._service,
                 "trace": self._flush_trace,
+                "flash_fault": self._flash_fault,
             },
         )
+        if config["fresh"]:
+            vfs.VfsLfs2.mkfs(self.flash, progsize=nor_flash.PAGE)
+        for fault in config.get("flash_faults") or ():
+            self._flash_fault(fault)
+        vfs.mount(vfs.VfsLfs2(self.flash, progsize=nor_flash.PAGE), self.root)
         world.start(self._channel)
 
     def ticks_us(self):
@@ -119,6 +124,8 @@ class Board:
         values["time_us"] = self._bench_us()
         values["flash_programs"] = self.flash.programs
         values["flash_erases"] = self.flash.erases
+        values["flash_ops"] = self.flash.ops
+        values["flash_most_erased"] = max(self.flash.wear)
         return values
 
     def _advance(self, request):
@@ -167,6 +174,30 @@ class Board:
     def _service(self, request):
         self.service_button.held = request["held"]
         return {}
+
+    def _flash_fault(self, request):
+        flash = self.flash
+        fault = request["fault"]
+        if fault == "cut":
+            flash.cut_at(request["at"], request.get("torn"))
+        elif fault == "fail":
+            flash.fail_at(request["at"], bool(request.get("for_ever")))
+        elif fault == "worn":
+            flash.wear_out(request["block"], bool(request.get("fails")))
+        elif fault == "unreadable":
+            flash.make_unreadable(request["block"])
+        elif fault == "heal":
+            flash.heal()
+        else:
+            raise ValueError("flash fault %r: cut, fail, worn, unreadable or heal" % fault)
+        return {"flash_ops": flash.ops}
+
+    def _power_gone(self):
+        """The flash loses power: the motor with it. Tells the bench, under the number 0, what the
+        world is like; the pump's VM then ends with PowerCut."""
+        self.stepper.halt()
+        self._flush_trace(None)
+        self._channel.answer(0, {"power_cut": self._truth()})
 
     def _flush_trace(self, request):
         self.stepper.emitted()

@@ -4,8 +4,9 @@ import os
 from binascii import crc32
 from struct import unpack, unpack_from
 
+from nor_flash import PowerCut
 from random_numbers import Random
-from virtual_pump import ROOT, PowerCut, new_flash, same_flash
+from virtual_pump import ROOT, new_flash, same_flash
 
 from pump.clock import Clock, WallClock
 from pump.eventlog import FILE_RECORDS, FILES, EventLog
@@ -162,13 +163,12 @@ def test_a_power_cut_at_any_flash_operation_loses_at_most_the_record_in_flight()
         for i in range(FILE_RECORDS - 4):  # the cuts lie around the change of files
             log.append("clock_set", i)
         done = log.next
-        flash.operations = 0
-        flash.cut_at = cut
+        flash.cut_at(cut)
         try:
             for i in range(done, done + 12):
                 log.append("clock_set", i)
                 done = i + 1
-        except (PowerCut, OSError):
+        except PowerCut:
             pass
         if not flash.dead:
             break
@@ -195,11 +195,10 @@ def test_a_power_cut_while_the_oldest_go_leaves_no_gap():
             log, _ = opened()
             for i in range(3 * FILE_RECORDS):
                 log.append("clock_set", i)
-            flash.operations = 0
-            flash.cut_at = cut
+            flash.cut_at(cut)
             try:
                 log.append("clock_set", log.next)
-            except (PowerCut, OSError):
+            except PowerCut:
                 pass
             flash = same_flash(flash)
             log, _ = opened()
@@ -256,14 +255,13 @@ def test_an_append_that_fails_says_so_and_numbers_stay_with_their_places():
         fail += 1
         flash = new_flash()
         log, _ = opened()
-        flash.operations = 0
-        flash.fail_at = fail
+        flash.fail_at(fail)
         for i in range(20):
             try:
                 log.append("clock_set", i)
             except OSError:
                 failures += 1
-        over = flash.operations < fail
+        over = flash.armed
         flash = same_flash(flash)
         log, _ = opened()
         for number, event in each(log):

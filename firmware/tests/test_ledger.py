@@ -1,7 +1,8 @@
 """The reservoir account: whole steps, written ahead, refused when it cannot be known."""
 
+from nor_flash import PowerCut
 from random_numbers import Random
-from virtual_pump import ROOT, PowerCut, damage, new_flash, same_flash
+from virtual_pump import ROOT, damage, new_flash, same_flash
 
 from pump.journal import Damaged, HotRecord, TwoCopies
 from pump.ledger import HOT_LAYOUT, Ledger, is_discrepancy
@@ -216,12 +217,11 @@ def test_a_power_cut_in_a_refill_leaves_the_old_or_the_new_account():
         ledger.refill(0, 20 * ML, 0, 0)
         ledger.reserve(50)
         motor.emitted = 50
-        flash.operations = 0
-        flash.cut_at = cut
+        flash.cut_at(cut)
         try:
             ledger.settle()
             ledger.refill(19 * ML, 10 * ML, 0, 0)
-        except (PowerCut, OSError):
+        except PowerCut:
             pass
         if not flash.dead:
             break

@@ -10,7 +10,7 @@ TIMEOUT_S = 60
 def test_an_account_that_cannot_be_written_stops_the_motor():
     pump = running()
     pump.advance(12 * SECOND_US)
-    pump.flash.worn_out = True
+    pump.flash.fail_at(1, True)
     pump.advance(60 * SECOND_US)
     assert pump.fault == "storage_failed"
     assert pump.steps == 15  # what was reserved before
@@ -26,10 +26,10 @@ def test_storage_that_fails_from_any_moment_of_a_start_is_a_fault_that_can_be_re
     after = 0
     while True:
         pump.cut_power()
-        pump.flash.worn_out_at = after + 1
+        pump.flash.fail_at(after + 1, True)
         pump.power_on()
         pump.advance(SECOND_US)
-        if pump.flash.operations <= after:
+        if pump.flash.ops <= after:
             break
         assert pump.fault == "storage_failed", after
         assert pump.ask(GET_STATUS)["fault"] == 5
@@ -46,7 +46,7 @@ def test_storage_that_fails_under_any_command_never_leaves_the_motor_running():
         if name == "cancel":
             pump.bolus(10_000, 60 * SECOND_US)
             pump.advance(SECOND_US)
-        pump.flash.worn_out = True
+        pump.flash.fail_at(1, True)
         try:
             if name == "program":
                 pump.program(24_000_000)
@@ -75,8 +75,7 @@ def test_one_write_that_fails_is_full_success_or_a_latched_stop():
         fail += 1
         pump = running()
         pump.advance(3 * SECOND_US)
-        pump.flash.operations = 0
-        pump.flash.fail_at = fail
+        pump.flash.fail_at(fail)
         told = True
         try:
             pump.bolus(1_000, 10 * SECOND_US)
@@ -85,7 +84,7 @@ def test_one_write_that_fails_is_full_success_or_a_latched_stop():
             told = False
         if told:
             pump.advance(30 * SECOND_US)
-        if pump.flash.operations < fail:
+        if pump.flash.armed:
             break
         assert pump.fault == "storage_failed", (fail, pump.app.faults.text)
         pump.check_no_more_steps()
@@ -102,8 +101,7 @@ def test_a_cut_at_any_flash_operation_of_a_first_hour_is_recovered_from():
     while True:
         cut += 1
         pump = Pump(powered=False)
-        pump.flash.operations = 0
-        pump.flash.cut_at = cut
+        pump.flash.cut_at(cut)
         try:
             pump.power_on()
             pump.advance(1_000)

@@ -48,64 +48,16 @@ _IMAGE = "flash.bin"
 _TRACE = "trace.txt"
 
 
-class PowerCut(BaseException):
-    """The flash lost power in the middle of the operation that raised this."""
-
-
-class CutFlash(nor_flash.NorFlash):
-    """``operations`` counts programs and erases. The ``cut_at``-th one raises PowerCut and does
-    not happen; from then on nothing does. The ``fail_at``-th one fails once; all do when
-    ``worn_out``, and from the ``worn_out_at``-th on."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.operations = 0
-        self.cut_at = 0
-        self.fail_at = 0
-        self.worn_out = False
-        self.worn_out_at = 0
-        self.dead = False
-
-    def _next(self):
-        """0, or the error that the operation ends with."""
-        if self.dead:
-            return -5
-        self.operations += 1
-        if self.operations == self.cut_at:
-            self.dead = True
-            raise PowerCut("flash operation %d" % self.operations)
-        if self.operations == self.worn_out_at:
-            self.worn_out = True
-        return -5 if self.worn_out or self.operations == self.fail_at else 0
-
-    def readblocks(self, number, buffer, offset=0):
-        return -5 if self.dead else super().readblocks(number, buffer, offset)
-
-    def writeblocks(self, number, buffer, offset=0):
-        return self._next() or super().writeblocks(number, buffer, offset)
-
-    def ioctl(self, operation, argument):
-        if operation == 6:
-            error = self._next()
-            if error:
-                return error
-        return super().ioctl(operation, argument)
-
-
 def new_flash():
     """A new file system on a flash, mounted at ROOT. The flash may hold what was there before."""
-    gc.collect()
     if _IMAGE not in os.listdir():
-        page = b"\xff" * nor_flash.PAGE
-        with open(_IMAGE, "wb") as file:
-            for _ in range(nor_flash.BLOCKS * nor_flash.BLOCK // nor_flash.PAGE):
-                file.write(page)
+        nor_flash.make(_IMAGE)
     return _mounted(True)
 
 
 def same_flash(flash):
     """Power off and on: what is not on ``flash`` is lost. Returns the flash, mounted again."""
-    flash.dead = True
+    flash.leave()
     return _mounted(False)
 
 
@@ -114,8 +66,10 @@ def _mounted(fresh):
         vfs.umount(ROOT)
     except OSError:  # nothing was mounted
         pass
-    flash = CutFlash(_IMAGE)
+    gc.collect()
+    flash = nor_flash.NorFlash(_IMAGE)
     if fresh:
+        flash.heal()
         vfs.VfsLfs2.mkfs(flash, progsize=nor_flash.PAGE)
     vfs.mount(vfs.VfsLfs2(flash, progsize=nor_flash.PAGE), ROOT)
     return flash
@@ -192,11 +146,13 @@ class Pump:
                 setattr(Pump._living, name, None)
         Pump._living = self
         self.flash = new_flash()
+        self.flash.on_cut = self._power_gone
+        self.stepper = None
         self.plant = Plant(step_pl, reservoir_pl)
+        self.app = self._main = None
         self._make_stepper = stepper
         self._port = port or SilentPort()
         self._starts = 0
-        self.stepper = None
         if powered:
             self.power_on()
 
@@ -221,10 +177,17 @@ class Pump:
         core.cur_task = self._main
 
     def cut_power(self):
-        """Everything stops now; ``power_on`` starts again from the flash."""
+        """Everything stops now (or has, with a PowerCut); ``power_on`` starts again from the
+        flash."""
         if self.stepper:
             self.stepper.halt()
+        self.app = self._main = core.cur_task = None
         self.flash = same_flash(self.flash)
+        self.flash.on_cut = self._power_gone
+
+    def _power_gone(self):
+        if self.stepper:
+            self.stepper.halt()
 
     def restart(self):
         self.cut_power()
@@ -244,8 +207,6 @@ class Pump:
             core.run_until_complete(self._main)
         except _LimitReached:
             pass
-        if self.flash.dead:  # an error on the way out took the place of the cut
-            raise PowerCut()
         core.cur_task = self._main
         self.stepper.emitted()
 
@@ -256,12 +217,7 @@ class Pump:
         out = bytearray(MAX_BODY)
         end = encode(message.request, values, out)
         reply = bytearray(MAX_BODY)
-        try:
-            size = self.app.commands.answer(message.number, bytes(out[:end]), reply, 0)
-        except Refusal:
-            if self.flash.dead:
-                raise PowerCut()
-            raise
+        size = self.app.commands.answer(message.number, bytes(out[:end]), reply, 0)
         return decode(message.reply, reply[:size])
 
     def prepare(self, message, **values):
