@@ -17,8 +17,8 @@ from a ring in memory, which the DMA channel reads ahead of it:
 Its clock and that of ``ticks_us`` are divided from the same crystal, so an instant worked out once
 in one of them stays true in the other, and each wait is the difference of two exact instants. The
 other state machine counts the rising edges on the STEP pin, whatever makes them, for ``emitted``.
-``commanded`` knows nothing of that one: it goes by the words that the emitter has left and by where
-in its program it stands.
+``commanded`` knows nothing of that one: it goes by the words that the emitter has left and by
+where in its program it stands.
 
 Everything here runs in the main thread; there is no interrupt.
 """
