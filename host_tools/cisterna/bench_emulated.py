@@ -26,7 +26,7 @@ from cisterna.emulator import (
 from cisterna.emulator_devices import Devices
 from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.errors import CisternaError, NoPump
-from cisterna.firmware_files import firmware_files
+from cisterna.firmware_files import PROFILES, firmware_files
 from cisterna.programmer import Programmer, connect
 
 Deploy = Literal["image", "mpremote"]
@@ -52,7 +52,7 @@ class EmulatedBench(Bench):
     firmware as it is in this checkout. ``state``: folder for flash and plant, kept and taken up
     again; the pump's records stay, the firmware becomes that of this checkout. ``deploy``: how the
     firmware gets there: in a file system image, at once; or as on a real board, through mpremote
-    on the serial port, which takes half a minute.
+    on the serial port, which takes half a minute. ``profile``: see drivers/README.md.
 
     Simulated time moves in ``advance`` and while a programmer waits for a reply, never else.
     """
@@ -83,12 +83,13 @@ class EmulatedBench(Bench):
         files: dict[str, bytes] | None = None,
         state: Path | None = None,
         deploy: Deploy = "image",
+        profile: str = PROFILES[0],
     ) -> None:
         data = board_data(BOARD)
         self._active = int(data["stepper"]["enable_active"])
         self._forward = int(data["stepper"]["forward"])
         self._state = state
-        wanted = firmware_files(BOARD) if files is None else files
+        wanted = firmware_files(BOARD, profile=profile) if files is None else files
         if deploy == "mpremote":
             if files is not None:
                 raise ValueError("only the firmware of this checkout is deployed through mpremote")
@@ -111,7 +112,7 @@ class EmulatedBench(Bench):
         self._edges: list[Edge] = []
         self._served: EmulatedPort | None = None
         if deploy == "mpremote":
-            self._deploy()
+            self._deploy(profile)
         self.power_on()
 
     # -- what is kept ---------------------------------------------------------------------------
@@ -144,7 +145,7 @@ class EmulatedBench(Bench):
             path.with_suffix(".new").write_bytes(content)
             path.with_suffix(".new").replace(path)
 
-    def _deploy(self) -> None:
+    def _deploy(self, profile: str) -> None:
         """Put the firmware on as ``cisterna flash`` does."""
         from cisterna import flash
 
@@ -152,7 +153,7 @@ class EmulatedBench(Bench):
         self.pico.wait_connected()
         port = EmulatedPort(self.pico)
         try:
-            flash.deploy(BOARD, port.path, stop=True)
+            flash.deploy(BOARD, port.path, profile=profile, stop=True)
         finally:
             port.close()
         self.pico.receive()  # what came for the port that is gone

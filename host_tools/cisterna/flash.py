@@ -48,7 +48,7 @@ __all__ = [
 
 MANIFEST = "/deployment.json"
 _START = "/main.py"
-_CHUNK = 512  # octets in one exec: its source text, escaped, must fit the board's heap many times
+_CHUNK = 2048  # octets in one exec: its source text, escaped, must fit the board's heap many times
 _BLOCK = 4096  # a file takes whole blocks of the board's file system at worst
 _SPARE = 4 * _BLOCK  # for the list of what is deployed, and a folder or two
 _BACK_S = 60.0  # from reset to the first answer; an emulated board is that slow
@@ -79,7 +79,7 @@ def _hash(path):
     try:
         with open(path, 'rb') as f:
             while True:
-                b = f.read(512)
+                b = f.read(2048)
                 if not b:
                     return h.digest().hex()
                 h.update(b)
