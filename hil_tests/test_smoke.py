@@ -23,6 +23,7 @@ def test_pump_says_what_it_is(pump: Programmer) -> None:
 def test_therapy_is_taken_stopped_and_resumed(pump: Programmer) -> None:
     pump.program(BIG)
     assert pump.prescription() == BIG
+    pump.refill(0, BIG.capacity_nl, "first fill")
     assert pump.status().mode_name == "simple continuous"
     pump.stop()
     assert pump.status().mode_name == "stopped"

@@ -33,6 +33,7 @@ Deploy = Literal["image", "mpremote"]
 
 BOARD = "rpi_pico"
 RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
+_PATIENT_S = 600.0  # real seconds that a start may take when it is waited for on a port
 _BOOT_S = 5.0  # simulated; CST-2 allows 2 s from power on to delivery
 
 
@@ -153,7 +154,7 @@ class EmulatedBench(Bench):
         self.pico.wait_connected()
         port = EmulatedPort(self.pico)
         try:
-            flash.deploy(BOARD, port.path, profile=profile, stop=True)
+            flash.deploy(BOARD, port.path, profile=profile, stop=True, answer_s=_PATIENT_S)
         finally:
             port.close()
         self.pico.receive()  # what came for the port that is gone

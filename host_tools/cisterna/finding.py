@@ -275,8 +275,11 @@ def open_pump(port: str | None) -> Programmer:
 
     Raises NoPump, UsageError (several found), WrongVersion.
     """
-    link = SerialLink(port or find_port(), alone_s=_PATIENCE_S)
+    where = port or find_port()
+    link = SerialLink(where, alone_s=_PATIENCE_S)
     try:
+        if any(same_port(each.port, where) for each in virtual_pumps()):
+            return Programmer(link, reply_s=_VIRTUAL_HELLO_S)
         return Programmer(link)
     except BaseException:
         link.close()

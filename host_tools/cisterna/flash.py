@@ -255,11 +255,13 @@ def deploy(
     *,
     profile: str = PROFILES[0],
     stop: bool = False,
+    answer_s: float = _BACK_S,
 ) -> Deployed:
     """Put ``board``'s firmware on the board at ``port`` and start it.
 
     ``progress(path, done, total)``: called before each file that is written, in octets. ``stop``:
-    also a pump that delivers; it stops for the while. Raises NoPump (no port, or in use),
+    also a pump that delivers; it stops for the while. ``answer_s``: how long the pump that starts
+    then may take to answer. Raises NoPump (no port, or in use),
     NotABoard, SealedPump, PumpDelivers, WrongBoard (nothing was changed), DeploymentBroken.
     """
     wanted = firmware_files(board, profile=profile)
@@ -278,7 +280,7 @@ def deploy(
             _check_room(wanted, write, probe[4])
             _put(repl, board, wanted, write, remove, deployed, progress)
         repl.reset()
-    identity = _wait_answer(port)
+    identity = _wait_answer(port, answer_s)
     return Deployed(tuple(write), tuple(remove), len(wanted) - len(write), total, identity)
 
 
@@ -331,10 +333,10 @@ def _check_room(wanted: dict[str, bytes], write: list[str], free: int) -> None:
         )
 
 
-def _wait_answer(port: str) -> Identity:
+def _wait_answer(port: str, answer_s: float) -> Identity:
     """Hello from the pump that starts now. Pauses grow, so that a slow one can work off the hellos
     that came while it started."""
-    until = time.monotonic() + _BACK_S
+    until = time.monotonic() + answer_s
     pause_s = 0.2
     while True:
         try:

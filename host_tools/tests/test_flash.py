@@ -167,7 +167,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     wanted = dict(_SMALL)
     monkeypatch.setattr(flash, "firmware_files", lambda board, profile: dict(wanted))
 
-    def wait_answer(port: str) -> Identity:
+    def wait_answer(port: str, _: float) -> Identity:
         time.sleep(1)  # the board resets
         return Identity(0, 0, 0, port, "", "", b"", 0, 0)
 

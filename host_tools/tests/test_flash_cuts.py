@@ -166,7 +166,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Board:
     monkeypatch.setattr(flash, "ask", ask)
     monkeypatch.setattr(flash, "firmware_files", lambda *_, **__: dict(NEW))
     identity = Identity(0, 0, 0, "rpi_pico", "", "", b"", 0, 0)
-    monkeypatch.setattr(flash, "_wait_answer", lambda _: identity)
+    monkeypatch.setattr(flash, "_wait_answer", lambda *_: identity)
     monkeypatch.setattr(board_repl.time, "sleep", lambda _: None)
 
     def make(files: dict[str, bytes] | None = None, torn: bool = False) -> PaperBoard:

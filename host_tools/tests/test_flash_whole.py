@@ -68,7 +68,10 @@ def test_sealed_pump_says_so_and_opens_for_the_button_at_power_on(
     with served(bench) as port:
         with pytest.raises(flash.PumpDelivers, match="delivers"):
             flash.deploy(BOARD, port)
-        assert flash.deploy(BOARD, port, stop=True).copied == ("/board_data.mpy", "/main.py")
+        assert flash.deploy(BOARD, port, stop=True, answer_s=600).copied == (
+            "/board_data.mpy",
+            "/main.py",
+        )
     with bench.programmer() as pump:  # it goes on where it was
         assert pump.prescription() == BIG
         before = bench.truth()["steps"]
