@@ -173,6 +173,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
     monkeypatch.setattr(flash, "_wait_answer", wait_answer)
     monkeypatch.setattr(finding, "_VIRTUAL_HELLO_S", 0.3)
+    monkeypatch.setattr(board_repl, "_REPL_S", 60)  # the emulated board is as fast as this
+    monkeypatch.setattr(board_repl, "_SILENT_S", 20.0)  # machine has time for it
     return wanted
 
 
