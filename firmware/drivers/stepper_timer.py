@@ -28,10 +28,13 @@ class StepperTimer:
 
     ``enable_active``, ``forward``: levels that switch the driver chip on and mean forward.
     ``pulse_us``: width of a STEP pulse. ``gap_us``: least time between two pulses, and from
-    switching the driver chip on or setting DIR to the first pulse.
+    switching the driver chip on or setting DIR to the first pulse. ``timer``: a one-shot timer, by
+    default ``machine.Timer(-1)``.
     """
 
-    def __init__(self, step, direction, enable, enable_active, forward, pulse_us, gap_us):
+    def __init__(
+        self, step, direction, enable, enable_active, forward, pulse_us, gap_us, timer=None
+    ):
         self._step = step
         self._direction = direction
         self._enable = enable
@@ -39,7 +42,7 @@ class StepperTimer:
         self._forward = forward
         self._pulse_us = pulse_us
         self._gap_us = gap_us
-        self._timer = Timer(-1)
+        self._timer = Timer(-1) if timer is None else timer
         self._callback = self._fire  # bound once: binding allocates
         self._now_us = lambda: 0  # the pump's clock, once attached
         self._offset = 0  # ticks = (pump clock + offset) modulo 2**30
