@@ -40,12 +40,43 @@ def _reset_cause():
     return 1 if chip & _HAD_POWER_ON else 0
 
 
+def _step_dir():
+    pins = BOARD["pins"]
+    stepper = BOARD["stepper"]
+    return StepperPio(
+        Pin(pins["step"], Pin.OUT, value=0),
+        Pin(pins["dir"], Pin.OUT, value=stepper["forward"]),
+        Pin(pins["enable"], Pin.OUT, value=1 - stepper["enable_active"]),
+        stepper["enable_active"],
+        stepper["forward"],
+        stepper["pulse_us"],
+        stepper["gap_us"],
+        stepper["emitter"],
+        stepper["counter"],
+    )
+
+
+def _four_phase():
+    from drivers.stepper_fourphase_pio import StepperFourPhasePio  # takes memory only if used
+
+    pins = BOARD["pins"]
+    stepper = BOARD["stepper"]
+    return StepperFourPhasePio(
+        Pin(pins["step"], Pin.OUT, value=0),
+        Pin(pins["coils"], Pin.OUT, value=0),
+        stepper["pulse_us"],
+        stepper["four_phase_gap_us"],
+        stepper["emitter"],
+        stepper["counter"],
+        stepper["phases"],
+    )
+
+
 class Board:
     """See the boards' contract in ``drivers/README.md``."""
 
     def __init__(self):
         pins = BOARD["pins"]
-        stepper = BOARD["stepper"]
         battery = BOARD["battery"]
         self.name = BOARD["name"]
         self.step_pl = BOARD["plant"]["step_pl"]
@@ -55,17 +86,7 @@ class Board:
         self.unique_id = machine.unique_id()
         self.reset_cause = _reset_cause()
         self.entropy = os.urandom
-        self.stepper = StepperPio(
-            Pin(pins["step"], Pin.OUT, value=0),
-            Pin(pins["dir"], Pin.OUT, value=stepper["forward"]),
-            Pin(pins["enable"], Pin.OUT, value=1 - stepper["enable_active"]),
-            stepper["enable_active"],
-            stepper["forward"],
-            stepper["pulse_us"],
-            stepper["gap_us"],
-            stepper["emitter"],
-            stepper["counter"],
-        )
+        self.stepper = _four_phase() if BOARD["stepper"]["kind"] == "four_phase" else _step_dir()
         self.rotor = RotorSensorPio(
             Pin(pins["rotor"], Pin.IN, Pin.PULL_UP), BOARD["rotor"]["machine"]
         )

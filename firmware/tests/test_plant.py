@@ -81,6 +81,59 @@ def test_reverse_is_counted_apart_and_moves_no_drug():
     assert plant.delivered_pl == 5 * STEP_PL
 
 
+def rising_edges(level, plant, pulses, forward=True):
+    """Rising edges of the sensor, looked at after every pulse; ``level`` is the one before."""
+    edges = 0
+    for _ in range(pulses):
+        plant.move(1, forward)
+        if plant.rotor_level > level:
+            edges += 1
+        level = plant.rotor_level
+    return edges
+
+
+def test_rotor_sensor_gives_a_pulse_a_line():
+    for line in (2, 4, 10):
+        plant = Plant(STEP_PL, steps_per_pulse=line)
+        assert plant.rotor_level == 0
+        seen = rising_edges(0, plant, 1_003)
+        assert plant.rotor_pulses == seen == (1_003 + line // 2) // line
+        seen += rising_edges(plant.rotor_level, plant, 1_501, False)  # back, and past the start
+        assert plant.rotor_pulses == seen
+        whole = Plant(STEP_PL, steps_per_pulse=line)
+        whole.move(1_003)
+        whole.move(1_501, False)
+        assert whole.rotor_pulses == seen
+        assert whole.rotor_level == plant.rotor_level
+
+
+def test_rotor_sensor_stands_still_in_a_stall():
+    plant = Plant(STEP_PL)
+    plant.inject("stall", after_steps=7)
+    plant.move(100)
+    assert (plant.pulses, plant.steps, plant.rotor_pulses) == (100, 7, 4)
+    plant.clear("stall")
+    plant.move(3)
+    assert plant.rotor_pulses == 5
+
+
+def test_lines_that_no_rotor_rests_in_are_refused():
+    for line in (0, 1, 3):
+        try:
+            Plant(STEP_PL, steps_per_pulse=line)
+        except ValueError as error:
+            assert str(line) in str(error)
+        else:
+            raise AssertionError("%d was taken" % line)
+
+
+def test_state_of_an_older_plant_is_taken():
+    plant = Plant(STEP_PL)
+    plant.restore({"steps": 5, "pulses": 6})
+    assert (plant.steps, plant.pulses, plant.rotor_pulses) == (5, 6, 0)
+    assert plant.battery_mv == 3_000
+
+
 def test_refill_tells_what_was_aspirated():
     plant = Plant(STEP_PL)
     plant.move(100)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from cisterna.boards import board_data, project_root
 from cisterna.emulator import EmulatedPico, NoPicoImage, find_pico_image
-from cisterna.firmware_files import firmware_files
+from cisterna.firmware_files import board_data_module, firmware_files
 from host_tools.tests.test_chip_drivers import said
 
 
 def started(
-    script: str, drivers: tuple[str, ...] = (), watched: dict[str, int] | None = None
+    script: str,
+    drivers: tuple[str, ...] = (),
+    watched: dict[str, int] | None = None,
+    board: dict[str, Any] | None = None,
 ) -> EmulatedPico:
     """A powered Pico with the firmware, and ``drivers`` that its board may not name, on which
-    ``script`` is main.py. ``watched``: line -> pin."""
+    ``script`` is main.py. ``watched``: line -> pin. ``board``: data in place of board.toml's."""
     try:
         find_pico_image()
     except NoPicoImage as error:
         pytest.skip(str(error))
     files = {**firmware_files("rpi_pico"), "/main.py": script.encode()}
+    if board is not None:
+        del files["/board_data.mpy"]
+        files["/board_data.py"] = board_data_module(board)
     for module in drivers:
         if f"/drivers/{module}.mpy" not in files:
             source = project_root() / "firmware" / "drivers" / f"{module}.py"
@@ -91,6 +98,24 @@ def test_four_coils_take_turns(module: str) -> None:
     assert max(late) < 200_000
     gaps = [b - a for (a, _), (b, _) in pairwise(changes[9:18])]
     assert min(gaps) >= 2_000_000 - 100_000  # the contract's gap, but for an interrupt's lateness
+
+
+def test_board_is_built_for_four_coils_when_its_data_says_so() -> None:
+    data = board_data("rpi_pico")
+    data["stepper"]["kind"] = "four_phase"
+    coil = data["pins"]["coils"]
+    pico = started(
+        "import board, time\nb = board.build()\nfrom pump.clock import Clock\n"
+        + "c = Clock(b.ticks_us, b.ticks_period)\nb.stepper.attach(c)\n"
+        + "b.stepper.queue(c.now_us(), 0, 10_000, 1, 5)\ntime.sleep_ms(100)\n"
+        + "print('emitted', b.stepper.halt())\n",
+        watched={f"coil{index}": coil + index for index in range(4)},
+        board=data,
+    )
+    pico.run(1_000_000)
+    assert said(pico)["emitted"] == 5
+    risen = [edge.line for edge in pico.edges if edge.level]
+    assert risen == [f"coil{index % 4}" for index in range(7)]
 
 
 # -- the rotor sensor -------------------------------------------------------------------------
