@@ -62,11 +62,15 @@ class WatchdogVirtual:
         self._world = world
 
     def start(self):
-        self._world.deadline_us = self._world.now_us + self.timeout_ms * 1000
+        if self._world.deadline_us == FREE:
+            self._put_off()
 
     def feed(self):
         if self._world.deadline_us < FREE:
-            self.start()
+            self._put_off()
+
+    def _put_off(self):
+        self._world.deadline_us = self._world.now_us + self.timeout_ms * 1000
 
 
 class ButtonVirtual:

@@ -115,6 +115,8 @@ def test_watchdog_ends_the_world_at_its_instant():
         watchdog.feed()
     fed_us = pump.now_us
     try:
+        pump.advance(2 * SECOND_US)
+        watchdog.start()  # a second time does nothing
         pump.advance(3600 * SECOND_US)
     except _Reset:
         pass
