@@ -17,6 +17,7 @@ from cisterna.errors import CisternaError, UsageError, quoted
 _PACKAGES = ("pump", "pump_wire")
 _STARTED_BY_NAME = ("boot.py", "main.py")  # MicroPython runs these two as source only
 _ON_EVERY_BOARD = ("repl_gate",)  # drivers that main.py needs
+_HOST_TABLES = ("firmware", "micropython", "memory")  # of board.toml; they would cost heap
 _KINDS = (bool, int, float, str)
 
 PROFILES = ("development", "sealed")  # who gets to the REPL: see drivers/repl_gate.py
@@ -64,8 +65,10 @@ def firmware_files(
 
 
 def board_data_module(data: dict[str, Any]) -> bytes:
-    """``board_data.py``: ``BOARD``, the board's numbers without their sources."""
-    return b"BOARD = " + _literal(data).encode() + b"\n"
+    """``board_data.py``: ``BOARD``, the board's numbers without their sources and without what
+    only the host reads."""
+    numbers = {name: value for name, value in data.items() if name not in _HOST_TABLES}
+    return b"BOARD = " + _literal(numbers).encode() + b"\n"
 
 
 def _literal(value: Any) -> str:
