@@ -1,12 +1,15 @@
-"""Step generator for a STEP/DIR/EN driver chip on one hard one-shot timer, a pulse at a time.
+"""Step generator for a STEP/DIR/EN driver chip on a one-shot timer, a pulse at a time.
 
-Fulfils the stepper contract of ``drivers/README.md``. A pulse starts when its interrupt runs:
-about 50 us after it is due, up to 1 ms while another interrupt handler runs, and a flash erase (45
-ms, interrupts off) delays what falls into it. Pulses that are due together come ``gap_us`` apart.
+Fulfils the stepper contract of ``drivers/README.md``. A pulse starts when the timer's callback
+runs. On RP2 that is about 50 us after it is due, up to 1 ms while another interrupt handler runs,
+and a flash erase (45 ms, interrupts off) delays what falls into it; on other chips as their
+``timer_<chip>`` says. Pulses that are due together come ``gap_us`` apart.
 
-Who writes what: ``queue`` and ``halt`` run in the main thread; ``_fire`` runs in the timer's hard
-interrupt and allocates nothing. Its numbers stay below 2**30, so none of them becomes a heap
-object: instants are ticks, waits are cut into hops, the count of pulses has two halves.
+Who writes what: ``queue`` and ``halt`` run in the main thread; ``_fire`` is the timer's callback.
+It may run in a hard interrupt, and allocates nothing: its numbers stay below 2**30, so none of
+them becomes a heap object, instants are ticks, waits are cut into hops, the count of pulses has
+two halves. It may also be scheduled, and then come when its wait was dropped, or not come at all
+because too much else was scheduled: the first does nothing, ``emitted`` makes up for the second.
 """
 
 from array import array
@@ -20,6 +23,7 @@ _TICKS_MASK = const((1 << 30) - 1)  # ticks_us wraps at 2**30 where this driver 
 _HOP_BITS = const(28)
 _HOP_US = const(1 << 28)  # longest single wait, half of what ticks_diff can tell
 _LOW_COUNT = const(1 << 20)
+_LOST_US = const(100_000)  # a callback later than this is not coming
 _US = const(1_000_000)  # the timer's tick_hz: its period is in microseconds
 
 
@@ -28,8 +32,8 @@ class StepperTimer:
 
     ``enable_active``, ``forward``: levels that switch the driver chip on and mean forward.
     ``pulse_us``: width of a STEP pulse. ``gap_us``: least time between two pulses, and from
-    switching the driver chip on or setting DIR to the first pulse. ``timer``: a one-shot timer, by
-    default ``machine.Timer(-1)``.
+    switching the driver chip on or setting DIR to the first pulse. ``timer``: see Timer in
+    ``drivers/README.md``; by default ``machine.Timer(-1)``, which will do on RP2 alone.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class StepperTimer:
             self._armed = True
             self._target = base
             self._hops = self._skips[first]
+            self._aim()
             try:
                 self._wait()
             finally:
@@ -106,7 +111,12 @@ class StepperTimer:
             enable_irq(state)
 
     def emitted(self):
-        """Pulses since construction, as the interrupt counted them: not on the pin."""
+        """Pulses since construction, as the callback counted them: not on the pin."""
+        if self._armed and ticks_diff(ticks_us(), self._target) > _LOST_US:
+            state = disable_irq()
+            if self._armed:
+                self._wait()
+            enable_irq(state)
         while True:
             high = self._high
             low = self._low
@@ -131,12 +141,15 @@ class StepperTimer:
         enable_irq(state)
         return self.emitted()
 
-    def _wait(self):
-        """Set the timer for the next hop or pulse. Interrupts are off; allocates nothing."""
+    def _aim(self):
+        """Make the end of the next hop, or else the next pulse, what is waited for."""
         if self._hops:
             self._target = ticks_add(self._target, _HOP_US)  # pyright: ignore[reportArgumentType]
         else:
             self._target = self._dues[self._tail]
+
+    def _wait(self):
+        """Set the timer for the target. Interrupts are off; allocates nothing."""
         wait_us = ticks_diff(self._target, ticks_us())
         if wait_us < self._gap_us:
             wait_us = self._gap_us
@@ -149,25 +162,32 @@ class StepperTimer:
         )
 
     def _fire(self, _):
-        """The timer's hard interrupt; allocates nothing."""
-        if not self._armed:  # it was halted when the interrupt was already on its way
+        """The timer's callback; allocates nothing."""
+        if not self._armed:  # it was halted when the callback was already on its way
             return
-        if self._hops:
-            self._hops -= 1
-        elif ticks_diff(self._target, ticks_us()) <= 0:
-            self._step(1)
-            sleep_us(self._pulse_us)
-            self._step(0)
-            low = self._low + 1
-            if low == _LOW_COUNT:
-                self._low = 0
-                self._high += 1
-            else:
-                self._low = low
-            tail = (self._tail + 1) & (_RING - 1)
-            self._tail = tail
-            if tail == self._head:
+        if ticks_diff(self._target, ticks_us()) <= 0:
+            if self._hops:
+                self._hops -= 1
+            elif self._pulse():
                 self._armed = False
                 return
-            self._hops = self._skips[tail]
+            self._aim()
         self._wait()
+
+    def _pulse(self):
+        """Emit the next pulse; returns whether it was the last that is queued."""
+        self._step(1)
+        sleep_us(self._pulse_us)
+        self._step(0)
+        low = self._low + 1
+        if low == _LOW_COUNT:
+            self._low = 0
+            self._high += 1
+        else:
+            self._low = low
+        tail = (self._tail + 1) & (_RING - 1)
+        self._tail = tail
+        if tail == self._head:
+            return True
+        self._hops = self._skips[tail]
+        return False
