@@ -27,6 +27,26 @@ class DoesNotCompile(CisternaError):
     """A firmware file that mpy-cross rejects."""
 
 
+def source_files(board: str) -> dict[str, Path]:
+    """Name on the board, without its folder -> the file in this checkout it is made from. The
+    board's own boot.py goes before the one for all. Raises CisternaError."""
+    root = project_root()
+    own = root / "boards" / board
+    firmware = board_data(board)["firmware"]
+    files = {f"{name}.py": own / f"{name}.py" for name in ("board", *firmware.get("modules", ()))}
+    for driver in (*_ON_EVERY_BOARD, *firmware["drivers"]):
+        path = root / "firmware" / "drivers" / f"{driver}.py"
+        if not path.is_file():
+            raise CisternaError(f"boards/{board}/board.toml names driver {driver!r}: no {path}")
+        files[f"drivers/{driver}.py"] = path
+    for package in _PACKAGES:
+        for path in sorted((root / "firmware" / package).rglob("*.py")):
+            files[path.relative_to(root / "firmware").as_posix()] = path
+    for name in _STARTED_BY_NAME:
+        files[name] = own / name if (own / name).is_file() else root / "firmware" / name
+    return files
+
+
 def firmware_files(
     board: str, compiled: bool = True, profile: str = PROFILES[0]
 ) -> dict[str, bytes]:
@@ -38,29 +58,20 @@ def firmware_files(
     """
     if profile not in PROFILES:
         raise UsageError(f"no profile {quoted(profile)}", f"one of: {', '.join(PROFILES)}")
-    root = project_root()
     data: dict[str, Any] = {**board_data(board), "profile": profile}
-    sources: dict[str, bytes] = {"board_data.py": board_data_module(data)}
-    sources["board.py"] = (root / "boards" / board / "board.py").read_bytes()
-    for module in data["firmware"].get("modules", ()):
-        sources[f"{module}.py"] = (root / "boards" / board / f"{module}.py").read_bytes()
-    sources["drivers/__init__.py"] = b""
-    for driver in (*_ON_EVERY_BOARD, *data["firmware"]["drivers"]):
-        path = root / "firmware" / "drivers" / f"{driver}.py"
-        if not path.is_file():
-            raise CisternaError(f"boards/{board}/board.toml names driver {driver!r}: no {path}")
-        sources[f"drivers/{driver}.py"] = path.read_bytes()
-    for package in _PACKAGES:
-        for path in sorted((root / "firmware" / package).rglob("*.py")):
-            sources[path.relative_to(root / "firmware").as_posix()] = path.read_bytes()
+    root = data.get("files", {}).get("root", "")
+    sources = {"board_data.py": board_data_module(data), "drivers/__init__.py": b""}
+    for name, path in source_files(board).items():
+        sources[name] = path.read_bytes()
+    started = {name: sources.pop(name) for name in _STARTED_BY_NAME}
     files: dict[str, bytes] = {}
     for name, source in sources.items():
         if compiled:
-            files[f"/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
+            files[f"{root}/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
         else:
-            files[f"/{name}"] = source
-    for name in _STARTED_BY_NAME:
-        files[f"/{name}"] = (root / "firmware" / name).read_bytes()
+            files[f"{root}/{name}"] = source
+    for name, source in started.items():
+        files[f"{root}/{name}"] = source
     return files
 
 
