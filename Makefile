@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-STUBS := $(VENV)/typings/rp2
+STUBS := $(VENV)/typings
 
 # Any Python >= 3.10: name one with `make PYTHON=... setup`, else the first good one is taken.
 PYTHON ?=
@@ -64,8 +64,11 @@ $(STAMP): pyproject.toml
 	"$$python" -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@rm -rf $(STUBS)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --target $(STUBS) \
-		'micropython-rp2-rpi_pico-stubs~=1.29.0'
+	@for board in boards/*/; do \
+		package=$$(sed -n 's/^stubs = "\(.*\)"/\1/p' $$board/board.toml); \
+		test -z "$$package" || $(BIN)/python -m pip install -qq --disable-pip-version-check \
+			--target $(STUBS)/$$(basename $$board) "$$package~=1.29.0" || exit 1; \
+	done
 	@echo '$(CURDIR)' > $@
 
 demo: setup ## one story on a virtual pump, with pictures and a report (about a minute)
@@ -77,9 +80,9 @@ test: lint typecheck hil-emulated ## everything that must hold: lint, types, and
 lint: setup ## style and likely mistakes (ruff)
 	$(BIN)/ruff check .
 
-typecheck: setup ## types: strict for the host, MicroPython's stubs for the firmware
+typecheck: setup ## types: strict for the host, each board's MicroPython stubs for its firmware
 	$(BIN)/basedpyright --warnings
-	$(BIN)/basedpyright --warnings -p firmware/pyrightconfig.json
+	$(BIN)/python -m cisterna.board_types
 
 hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
 	$(pytest) hil_tests --bench $(BENCH)
