@@ -80,7 +80,6 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna flash --board rpi_pico --port /dev/ttyACM0 --profile sealed
         cisterna flash --remove --port /dev/ttyACM0""",
     ),
-    (cli_benches.bench, "cisterna bench speed"),
 )
 
 
@@ -103,6 +102,15 @@ app = typer.Typer(
 
 for _function, _lines in _COMMANDS:
     app.command(epilog=_examples(_lines))(_function)
+for _function, _lines in cli_benches.BENCH_COMMANDS:
+    cli_benches.bench.command(epilog=_examples(_lines))(_function)
+app.add_typer(
+    cli_benches.bench,
+    epilog=_examples(
+        """cisterna bench speed --json
+        cisterna bench calibrate --steps 5000 --water 22C 498.1mg 499.0mg 498.7mg"""
+    ),
+)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from cisterna import finding, screens
+from cisterna.cli_calibrate import calibrate
 from cisterna.cli_options import Json, emit, progress, whole_number
 from cisterna.errors import UsageError, quoted
 from cisterna.programmer import as_data
@@ -148,28 +150,42 @@ def flash(
         )
 
 
-_BENCH_NAMES = ("speed",)
+bench = typer.Typer(
+    name="bench",
+    help="Measure a pump, virtual or real.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
-def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(_BENCH_NAMES))],
-    as_json: Json = False,
-) -> None:
-    """Measure the virtual pump.
-
-    speed: simulated against real time (CST-3), and where the time goes.
-    """
-    if name not in _BENCH_NAMES:
-        raise UsageError(
-            f"there is no bench run {quoted(name)}", f"there is: {', '.join(_BENCH_NAMES)}"
-        )
+def speed(as_json: Json = False) -> None:
+    """Simulated against real time (CST-3), and where the time goes."""
     from cisterna import bench_speed
 
     shown = screens.console(stderr=True)
     if shown.is_terminal:
         screens.note(shown, "simulating a year; this takes a minute")
-    speed = bench_speed.measure()
+    measured = bench_speed.measure()
     if as_json:
-        emit({**dataclasses.asdict(speed), "factor": speed.factor, "rest_us": speed.rest_us})
+        emit(
+            {
+                **dataclasses.asdict(measured),
+                "factor": measured.factor,
+                "rest_us": measured.rest_us,
+            }
+        )
     else:
-        screens.rows(screens.console(), bench_speed.table(speed))
+        screens.rows(screens.console(), bench_speed.table(measured))
+
+
+# Every subcommand of bench, with its examples, one a line.
+BENCH_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
+    (speed, "cisterna bench speed"),
+    (
+        calibrate,
+        """cisterna bench calibrate --steps 5000 --water "21.5 C" 498.1mg 499.0mg 498.7mg
+        cisterna bench calibrate --volume 0.5mL --density 1.005g/mL 0.5021g 0.5030g 0.5017g
+        cisterna bench calibrate --steps 5000 --water 22C --evaporation 2mg/h \\
+            --duration 10min 498.1mg 499.0mg 498.7mg 498.4mg 499.2mg""",
+    ),
+)

@@ -13,6 +13,8 @@ rate                      nL/day     mL uL nL, each per day or h
 mass                      ng         g mg ug ng
 dose rate                 ng/day     mg ug ng, each per day or h
 concentration             ng/mL      mg/mL ug/mL ng/mL
+density                   ng/mL      g/mL mg/mL
+temperature               mC         C
 duration                  us         days (or day) h min s ms
 ========================  =========  ==========================================================
 
@@ -157,7 +159,21 @@ _DURATION = _quantity(
     },
     format_duration,
 )
-_QUANTITIES = (_VOLUME, _RATE, _MASS, _DOSE_RATE, _CONCENTRATION, _DURATION)
+_DENSITY = _quantity(
+    "a density",
+    "ng/mL",
+    "0.9982 g/mL",
+    {"g/mL": 1_000_000_000, "mg/mL": 1_000_000},
+    format_concentration,
+)
+_TEMPERATURE = _quantity(
+    "a temperature",
+    "0.001 C",
+    "21.5 C",
+    {"C": 1_000},
+    lambda thousandths: f"{exact_decimal(Fraction(thousandths) / 1_000)} C",
+)
+_QUANTITIES = (_VOLUME, _RATE, _MASS, _DOSE_RATE, _CONCENTRATION, _DURATION, _TEMPERATURE)
 
 
 def parse_volume(
@@ -206,6 +222,26 @@ def parse_duration(
 ) -> int:
     """Duration in us."""
     return _parse(_DURATION, text, low_us, high_us, name)
+
+
+def parse_density(
+    text: str,
+    low_ng_ml: int | None = None,
+    high_ng_ml: int | None = None,
+    name: str = "density",
+) -> int:
+    """Density of a liquid in ng/mL."""
+    return _parse(_DENSITY, text, low_ng_ml, high_ng_ml, name)
+
+
+def parse_temperature(
+    text: str,
+    low_mc: int | None = None,
+    high_mc: int | None = None,
+    name: str = "temperature",
+) -> int:
+    """Temperature in thousandths of a degree Celsius."""
+    return _parse(_TEMPERATURE, text, low_mc, high_mc, name)
 
 
 def parse_dose(text: str, name: str = "dose") -> Dose:
@@ -328,10 +364,12 @@ __all__ = [
     "format_volume_nl",
     "format_volume_pl",
     "parse_concentration",
+    "parse_density",
     "parse_dose",
     "parse_dose_rate",
     "parse_duration",
     "parse_mass",
     "parse_rate",
+    "parse_temperature",
     "parse_volume",
 ]
