@@ -50,8 +50,9 @@ def source_files(board: str) -> dict[str, Path]:
 def firmware_files(
     board: str, compiled: bool = True, profile: str = PROFILES[0]
 ) -> dict[str, bytes]:
-    """Absolute path on the board -> content, in the order in which they should be written: main.py
-    last, so that a board with half of them does not start the pump.
+    """Path on the board -> content, in the order in which they should be written: main.py last, so
+    that a board with half of them does not start the pump. / is the folder that MicroPython starts
+    in.
 
     ``compiled=False`` leaves the Python sources as they are. ``profile`` goes into board_data.
     Raises CisternaError.
@@ -59,7 +60,6 @@ def firmware_files(
     if profile not in PROFILES:
         raise UsageError(f"no profile {quoted(profile)}", f"one of: {', '.join(PROFILES)}")
     data: dict[str, Any] = {**board_data(board), "profile": profile}
-    root = data.get("files", {}).get("root", "")
     sources = {"board_data.py": board_data_module(data), "drivers/__init__.py": b""}
     for name, path in source_files(board).items():
         sources[name] = path.read_bytes()
@@ -67,11 +67,11 @@ def firmware_files(
     files: dict[str, bytes] = {}
     for name, source in sources.items():
         if compiled:
-            files[f"{root}/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
+            files[f"/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
         else:
-            files[f"{root}/{name}"] = source
+            files[f"/{name}"] = source
     for name, source in started.items():
-        files[f"{root}/{name}"] = source
+        files[f"/{name}"] = source
     return files
 
 

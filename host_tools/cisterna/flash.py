@@ -66,7 +66,7 @@ Progress = Callable[[str, int, int], None]
 
 _PROBE = """
 import sys, os
-_s = os.statvfs('/')
+_s = os.statvfs(os.getcwd())
 _probe = (sys.implementation.name, sys.implementation.version[:3], sys.platform,
     getattr(sys.implementation, '_mpy', 0), _s[0] * _s[3],
     getattr(sys.implementation, '_machine', ''))
@@ -155,7 +155,7 @@ def check_board(name: str, probe: Probe) -> None:
             f"the board runs {found}; {name} is a board of platform {wants['port']}", other
         )
     chip = wants.get("chip", "")
-    if machine and chip not in machine:
+    if machine and not machine.endswith(chip):
         raise WrongBoard(f"the board runs {found}; {name} is a board with {chip}", other)
     if tuple(version[: len(wants["oldest"])]) < tuple(wants["oldest"]):
         raise WrongBoard(f"the board runs {found}; the firmware needs {oldest}", get_newer)
@@ -179,10 +179,16 @@ def _runs(number: int, arch: str) -> bool:
     return number == 0 or _OTHERS.get(number, arch) == arch
 
 
+def _there(path: str) -> str:
+    """``path`` from the folder that MicroPython starts in: / on most ports, /flash on stm32."""
+    return path.lstrip("/")
+
+
 def _manifest(repl: Repl) -> dict[str, str]:
     """What was deployed last: path -> digest; empty when nothing was, or the list is damaged."""
     text = repl.run(
-        f"try:\n print(open({MANIFEST!r}).read())\nexcept OSError:\n pass", "reading its manifest"
+        f"try:\n print(open({_there(MANIFEST)!r}).read())\nexcept OSError:\n pass",
+        "reading its manifest",
     )
     try:
         files = json.loads(text)["files"]
@@ -193,15 +199,15 @@ def _manifest(repl: Repl) -> dict[str, str]:
 
 def _hashes(repl: Repl, paths: list[str]) -> dict[str, str | None]:
     repl.run(_HASHES, "preparing")
-    return {path: repl.value(f"_hash({path!r})", f"reading {path}") for path in paths}
+    return {path: repl.value(f"_hash({_there(path)!r})", f"reading {path}") for path in paths}
 
 
 def _write(repl: Repl, path: str, data: bytes) -> None:
     doing = f"writing {path}"
     folder = str(PurePosixPath(path).parent)
     if folder != "/":
-        repl.run(f"import os\ntry:\n os.mkdir({folder!r})\nexcept OSError:\n pass", doing)
-    repl.run(f"_f = open({path!r}, 'wb')", doing)
+        repl.run(f"import os\ntry:\n os.mkdir({_there(folder)!r})\nexcept OSError:\n pass", doing)
+    repl.run(f"_f = open({_there(path)!r}, 'wb')", doing)
     for at in range(0, len(data), _CHUNK):
         repl.run(f"_f.write({data[at : at + _CHUNK]!r})", doing)
     repl.run("_f.close()", doing)
@@ -213,7 +219,10 @@ def _replace(repl: Repl, path: str, data: bytes) -> None:
     found = _hashes(repl, [path + _NEW])[path + _NEW]
     if found != digest(data):
         raise _otherwise(path)
-    repl.run(f"import os\nos.rename({path + _NEW!r}, {path!r})", f"renaming {path + _NEW}")
+    repl.run(
+        f"import os\nos.rename({_there(path + _NEW)!r}, {_there(path)!r})",
+        f"renaming {path + _NEW}",
+    )
 
 
 def _otherwise(path: str) -> DeploymentBroken:
@@ -297,11 +306,11 @@ def _put(
     digests = {path: digest(data) for path, data in wanted.items()}
     total = sum(len(wanted[path]) for path in write)
     repl.run(_REMOVE, "preparing")
-    repl.run(f"_remove({_START!r})", f"removing {_START}")
+    repl.run(f"_remove({_there(_START)!r})", f"removing {_START}")
     # Named before they are there, so that the next deployment can take off what this one left.
     _write_manifest(repl, board, {**deployed, **digests})
     for path in remove:
-        repl.run(f"_remove({path!r})", f"removing {path}")
+        repl.run(f"_remove({_there(path)!r})", f"removing {path}")
     done = 0
     for path in write:
         if path == _START:
@@ -372,9 +381,12 @@ def unflash(port: str, *, stop: bool = False) -> list[str]:
         paths = [_START, *(path for path in deployed if path != _START), MANIFEST]
         left_over = [path + _NEW for path in (*_BY_NAME, MANIFEST)]
         for path in (*paths[:-1], *left_over, MANIFEST):
-            repl.run(f"_remove({path!r})", f"removing {path}")
+            repl.run(f"_remove({_there(path)!r})", f"removing {path}")
         folders = {str(PurePosixPath(path).parent) for path in deployed} - {"/"}
         for folder in sorted(folders, reverse=True):
-            repl.run(f"try:\n os.rmdir({folder!r})\nexcept OSError:\n pass", f"removing {folder}")
+            repl.run(
+                f"try:\n os.rmdir({_there(folder)!r})\nexcept OSError:\n pass",
+                f"removing {folder}",
+            )
         repl.reset()
     return paths

@@ -128,7 +128,9 @@ def test_construction_is_safe_and_as_board_toml_says(name: str) -> None:
     assert set(state[data["pins"]["step"]]["levels"]) == {0}
     assert state[data["pins"]["dir"]]["value"] == data["stepper"]["forward"]
     used = {
-        pin for key, pin in data["pins"].items() if key != "led" and not key.endswith("_source")
+        pin
+        for key, pin in data["pins"].items()
+        if key not in ("led", "coils") and not key.endswith("_source")
     }
     assert set(state) == used
     armed = [call.name for call in fake.calls if call.name == "machine.WDT"]
@@ -136,6 +138,30 @@ def test_construction_is_safe_and_as_board_toml_says(name: str) -> None:
     for attribute in ("stepper", "port"):
         assert getattr(board, attribute) is not None
     assert board.reset_cause in range(len(messages.RESET_CAUSES))
+
+
+@pytest.mark.parametrize(
+    "name", [each for each in BOARDS if "coils" in board_data(each)["pins"]], indirect=True
+)
+def test_coils_are_without_current(name: str) -> None:
+    data = board_data(name)
+    fake = fake_of(name)
+    changed = {**data, "stepper": {**data["stepper"], "kind": "four_phase"}}
+    fake.own["board_data"] = board_data_module(changed).decode()
+    fake.module("board").build()
+    state = pins(fake)
+    assert state[data["pins"]["coils"]]["value"] == 0
+    assert state[data["pins"]["step"]]["value"] == 0
+    (machine,) = [
+        call
+        for call in fake.calls
+        if call.name == "rp2.StateMachine" and call.args[0] == data["stepper"]["phases"]
+    ]
+    assert machine.kwargs["set_base"] is next(
+        call.on
+        for call in fake.calls
+        if call.name == "machine.Pin" and call.args[0] == data["pins"]["coils"]
+    )
 
 
 def test_it_tells_why_it_was_reset(name: str) -> None:

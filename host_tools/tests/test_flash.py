@@ -57,28 +57,6 @@ def test_board_data_has_every_number_and_no_source() -> None:
     assert set(data) - set(board) == {"firmware", "micropython"}
 
 
-def test_every_number_of_the_board_has_a_source() -> None:
-    def unsourced(table: dict[str, Any], path: str) -> list[str]:
-        if any(key == "source" for key in table):
-            return []
-        keys = [key for key in table if not key.endswith("_source")]
-        sources = [key.removesuffix("_source") for key in table if key.endswith("_source")]
-        found = [
-            name
-            for key in keys
-            if isinstance(table[key], dict)
-            for name in unsourced(table[key], f"{path}{key}.")
-        ]
-        plain = [key for key in keys if not isinstance(table[key], dict)]
-        for key in plain:
-            covered = any(source in key or source == path.rstrip(".") for source in sources)
-            if isinstance(table[key], (int, float)) and not covered:
-                found.append(path + key)
-        return found
-
-    assert unsourced(board_data("rpi_pico"), "") == []
-
-
 def test_only_what_differs_is_written() -> None:
     wanted = {"/a.mpy": b"a", "/b.mpy": b"b", "/main.py": b"m"}
     there = {"/a.mpy": flash.digest(b"a"), "/b.mpy": flash.digest(b"old"), "/main.py": None}

@@ -50,10 +50,7 @@ def manifest() -> Manifest:
 def test_frozen_and_the_boards_own_are_all_that_is_deployed(manifest, board) -> None:
     own = {"board_data.py", "board.py", "boot.py", "main.py", "drivers/__init__.py"}
     own |= {f"{module}.py" for module in board_data(board)["firmware"].get("modules", ())}
-    root = board_data(board).get("files", {}).get("root", "")
-    files = firmware_files(board, compiled=False)
-    assert all(name.startswith(f"{root}/") for name in files)
-    deployed = {name[len(root) + 1 :] for name in files}
+    deployed = {name.lstrip("/") for name in firmware_files(board, compiled=False)}
     assert deployed - own <= manifest.files.keys()
     assert not manifest.files.keys() & own
     unused = {name for name in manifest.files if name not in deployed}
