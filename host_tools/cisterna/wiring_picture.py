@@ -301,7 +301,7 @@ def _step_dir(sheet: _Sheet, data: dict[str, Any], title: str) -> None:
 
     _label(sheet, 0.6, "VMOT", left=True)
     sheet.line([(left, 0.6), (-27.5, 0.6)], _POWER)
-    sheet.supply(-27.5, 0.6, "motor supply, 8 to 28 V")
+    sheet.supply(-27.5, 0.6, "motor supply, 9 to 28 V")
     _label(sheet, -2.0, "GND", left=True)
     sheet.line([(left, -2.0), (-27.5, -2.0), (-27.5, -2.4)])
     sheet.ground(-27.5, -2.4)
