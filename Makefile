@@ -93,8 +93,9 @@ hil-emulated: setup ## requirement tests on the emulated Pico
 campaign: setup ## requirement tests with their full figures (long)
 	$(pytest) hil_tests --full
 
-bench: setup ## how fast the virtual pump simulates
+bench: setup ## how fast the virtual pump and the emulated Pico simulate
 	$(BIN)/cisterna bench speed
+	-$(BIN)/cisterna bench speed --bench emulated
 
 trace: setup ## every requirement with its tests, and those still without one
 	@$(BIN)/python -m hil_tests.trace

@@ -6,7 +6,8 @@ everything random, in tests and benches; the header of every run shows it. ``--d
 the firmware gets on the emulated Pico as it gets on a board, half a minute a test; without, in a
 file system image.
 
-Fixtures: ``bench``, opened new for every test; ``pump``, a programmer on it; ``seed``; ``full``.
+Fixtures: ``bench``, opened new for every test; ``pump``, a programmer on it; ``module_bench``, one
+for all tests of a module; ``seed``; ``full``.
 
 Marks: ``needs("edges", ...)`` skips a test on a bench that does not offer all of them, naming what
 is missing. ``requirement("DEL-1", ...)`` names what the test shows; an ID that does not exist
@@ -72,16 +73,14 @@ def full(pytestconfig: pytest.Config) -> bool:
     return pytestconfig.getoption("--full")
 
 
-def skip_lacking(item: pytest.Item, name: str, offers: frozenset[str]) -> None:
+def skip_lacking(item: pytest.Item | pytest.Module, name: str, offers: frozenset[str]) -> None:
     """Skip ``item`` when the bench called ``name`` lacks something that it needs."""
     lacking = sorted(needed(item) - offers)
     if lacking:
         pytest.skip(f"the {name} bench does not offer {', '.join(lacking)}")
 
 
-@pytest.fixture
-def bench(request: pytest.FixtureRequest, seed: int) -> Iterator[Bench]:
-    """The bench of this run, opened for this test alone."""
+def _opened(request: pytest.FixtureRequest) -> Iterator[Bench]:
     stash = request.config.stash
     name = request.config.getoption("--bench")
     if _unavailable in stash:
@@ -91,6 +90,7 @@ def bench(request: pytest.FixtureRequest, seed: int) -> Iterator[Bench]:
     if _offers in stash:
         skip_lacking(request.node, name, stash[_offers])
     try:
+        seed = request.config.getoption("--seed")
         deploy = request.config.getoption("--deploy")
         opened = open_bench(name, seed=seed, **({} if deploy == "image" else {"deploy": deploy}))
     except NoPicoImage as error:
@@ -103,6 +103,19 @@ def bench(request: pytest.FixtureRequest, seed: int) -> Iterator[Bench]:
     with opened:
         skip_lacking(request.node, name, opened.offers)
         yield opened
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The bench of this run, opened for this test alone."""
+    yield from _opened(request)
+
+
+@pytest.fixture(scope="module")
+def module_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The bench of this run, opened once for the tests of a module, whose ``pytestmark`` says what
+    all of them need: for tests that judge one long run."""
+    yield from _opened(request)
 
 
 @pytest.fixture

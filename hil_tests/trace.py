@@ -63,7 +63,7 @@ def marked(item: pytest.Item) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def needed(item: pytest.Item) -> frozenset[str]:
+def needed(item: pytest.Item | pytest.Module) -> frozenset[str]:
     """What a test's marks say the bench must offer."""
     return frozenset(offer for mark in item.iter_markers("needs") for offer in mark.args)
 
@@ -81,7 +81,7 @@ def _runs_on(item: pytest.Item, offers: Mapping[str, frozenset[str]]) -> tuple[s
         return ("VM",)
     if item.name.endswith("[cpython]"):
         return ("CPython",)
-    if "bench" in getattr(item, "fixturenames", ()):
+    if {"bench", "module_bench"} & set(getattr(item, "fixturenames", ())):
         return tuple(bench for bench in offers if needed(item) <= offers[bench])
     return ("host",)
 

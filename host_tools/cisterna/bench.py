@@ -109,6 +109,16 @@ class Bench(abc.ABC):
         happened at first_us + ceil((i * spacing - slack) / rate) us of the bench's time."""
         raise self._lacking("runs of pulses")
 
+    def interrupts_off(self) -> list[tuple[int, int, int, int]]:
+        """Spans in which the processor kept interrupts off, since this was first called: (from,
+        until, in ns of the bench's time, flash erases, flash programs meanwhile)."""
+        raise self._lacking("way into the chip")
+
+    def safe_since_us(self) -> int:
+        """When the outputs of the motor were first driven since the power came last, us of the
+        bench's time."""
+        raise self._lacking("way into the chip")
+
     def inject(self, fault: str, after_steps: int = 0) -> None:
         """Start ``fault`` ("stall") in the plant."""
         raise self._lacking("inject")

@@ -202,6 +202,15 @@ class EmulatedBench(Bench):
         if self.pico.powered:
             raise CisternaError("the flash can be read from outside only while the power is off")
 
+    def interrupts_off(self) -> list[tuple[int, int, int, int]]:
+        return list(self.pico.watch_interrupts().spans)
+
+    def safe_since_us(self) -> int:
+        since = [self.pico.driven_ns(line) for line in ("step", "enable")]
+        if None in since:
+            raise CisternaError("the chip does not drive the motor's pins yet")
+        return max(each for each in since if each is not None) // 1000
+
     def inject(self, fault: str, after_steps: int = 0) -> None:
         self._plant.inject(fault, after_steps)
 

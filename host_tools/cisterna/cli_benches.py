@@ -156,12 +156,26 @@ bench = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_BENCHES = ("virtual", "emulated")
 
-def speed(as_json: Json = False) -> None:
-    """Simulated against real time (CST-3), and where the time goes."""
+
+def speed(
+    on: Annotated[
+        str, typer.Option("--bench", metavar="B", help="virtual, or emulated: the Pico.")
+    ] = "virtual",
+    as_json: Json = False,
+) -> None:
+    """Simulated against real time (CST-3, CST-4), and where the time goes."""
+    if on not in _BENCHES:
+        raise UsageError(
+            f"speed is measured on no bench {quoted(on)}", f"there are: {', '.join(_BENCHES)}"
+        )
+    shown = screens.console(stderr=True)
+    if on == "emulated":
+        _emulated_speed(as_json, shown)
+        return
     from cisterna import bench_speed
 
-    shown = screens.console(stderr=True)
     if shown.is_terminal:
         screens.note(shown, "simulating a year; this takes a minute")
     measured = bench_speed.measure()
@@ -177,9 +191,22 @@ def speed(as_json: Json = False) -> None:
         screens.rows(screens.console(), bench_speed.table(measured))
 
 
+def _emulated_speed(as_json: bool, shown: Console) -> None:
+    from cisterna import bench_speed_emulated
+
+    if shown.is_terminal:
+        screens.note(shown, "simulating six hours on the Pico; this takes a minute")
+    measured = bench_speed_emulated.measure()
+    if as_json:
+        more = {"factor": measured.factor, "awake_share": measured.awake_share}
+        emit({**dataclasses.asdict(measured), **more, **dataclasses.asdict(measured.life)})
+    else:
+        screens.rows(screens.console(), bench_speed_emulated.table(measured))
+
+
 # Every subcommand of bench, with its examples, one a line.
 BENCH_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
-    (speed, "cisterna bench speed"),
+    (speed, "cisterna bench speed\ncisterna bench speed --bench emulated"),
     (
         calibrate,
         """cisterna bench calibrate --steps 5000 --water "21.5 C" 498.1mg 499.0mg 498.7mg

@@ -28,6 +28,7 @@ from rp2040py.utils.logging import ConsoleLogger, LogLevel
 from cisterna.emulator_cuts import ArmedCut
 from cisterna.emulator_fixes import CYCLE_NS, NakingHost, OutputsAreInputs, PioPacer
 from cisterna.emulator_flash import FlashChip
+from cisterna.emulator_interrupts import InterruptWatch
 from cisterna.emulator_usb import UsbCable
 from cisterna.errors import CisternaError
 
@@ -195,6 +196,7 @@ class EmulatedPico:
         self.on_edge: Callable[[PinEdge], None] | None = None
         self.resets = 0  # by the watchdog, which is also how machine.reset() works
         self.usb_losses = 0  # times that the board went off USB
+        self._interrupts: InterruptWatch | None = None
         self.powered = False
         self._mcu.set_run_pin(low=True)
 
@@ -351,6 +353,13 @@ class EmulatedPico:
                 remedy="is the image a MicroPython RPI_PICO one?",
             )
 
+    def watch_interrupts(self) -> InterruptWatch:
+        """From now on, note how long interrupts are off. It costs half the speed."""
+        with self.lock:
+            if self._interrupts is None:
+                self._interrupts = InterruptWatch(self._mcu, self.flash)
+            return self._interrupts
+
     # -- flash ----------------------------------------------------------------------------------
 
     def flash_image(self) -> bytes:
@@ -379,11 +388,16 @@ class EmulatedPico:
         the board's resistor gives it while nothing drives it."""
         if not 0 <= pin < _PINS:
             raise ValueError(f"GPIO {pin}: a Pico has 0 to {_PINS - 1}")
-        self._lines.append(_Line(self._mcu.gpio[pin], name, undriven, self._record))
+        gpio = self._mcu.gpio[pin]
+        self._lines.append(_Line(gpio, name, undriven, self._record, lambda: self.now_ns))
 
     def level(self, name: str) -> int:
         """Level of a watched line now."""
         return next(line.level for line in self._lines if line.name == name)
+
+    def driven_ns(self, name: str) -> int | None:
+        """When the chip began to drive a watched line after its last reset; None: it has not."""
+        return next(line.driven_ns for line in self._lines if line.name == name)
 
     def drive(self, pin: int, level: int | None) -> None:
         """Drive ``pin`` from outside; None lets go of it."""
@@ -454,9 +468,16 @@ class _Line:
     """A pin whose edges are recorded."""
 
     def __init__(
-        self, gpio: Any, name: str, undriven: int, record: Callable[[str, int], None]
+        self,
+        gpio: Any,
+        name: str,
+        undriven: int,
+        record: Callable[[str, int], None],
+        now_ns: Callable[[], int],
     ) -> None:
         self.name = name
+        self.driven_ns: int | None = None  # since when the chip drives it, if it has since reset
+        self._now_ns = now_ns
         self._gpio = gpio
         self._undriven = undriven
         self._record = record
@@ -469,6 +490,8 @@ class _Line:
         return 0 if state == GPIOPinState.LOW else self._undriven
 
     def _on_change(self, state: GPIOPinState, _: GPIOPinState) -> None:
+        if self.driven_ns is None and state in (GPIOPinState.LOW, GPIOPinState.HIGH):
+            self.driven_ns = self._now_ns()
         level = self._level_of(state)
         if level != self.level:
             self.level = level
@@ -476,4 +499,5 @@ class _Line:
 
     def look(self) -> None:
         """The chip was reset, which changes pins without telling listeners."""
+        self.driven_ns = None
         self._on_change(self._gpio.value, self._gpio.value)

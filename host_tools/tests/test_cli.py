@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from cisterna import bench_speed, cli_therapy, finding, prescription, transport
+from cisterna.bench_speed_emulated import EmulatedSpeed
+from cisterna.bench_speed_emulated import table as emulated_table
 from cisterna.bench_virtual import VirtualBench
 from cisterna.prescription import NOTICE
 from cisterna.programmer import Programmer, Status
@@ -766,7 +768,21 @@ def test_the_parts_of_a_segment_and_their_rest_are_all_of_it() -> None:
     assert bench_speed.table(speed)[-1] == ("  rest", "3.0 us, 30%")
 
 
+def test_figures_of_the_emulated_pico_are_ratios() -> None:
+    speed = EmulatedSpeed(2.0, 72.0, 833, 7_200_000, 170, 12, 20.0, 900_000)
+    rows = dict(emulated_table(speed))
+    assert rows["simulated / real time"] == "100"
+    assert rows["measured / required"] == "5.0"
+    assert rows["processor awake"] == "0.1000% of the time"
+    assert rows["measured / allowed"] == "0.100"
+    assert rows["battery, waiting as it does"] == "0.03 years"  # 2.6 Ah at 10.4 mA: 250 h
+    assert rows["start, simulated / real time"] == "0.045"
+
+
 def test_bench_names(cisterna: Cisterna) -> None:
+    shown = cisterna("bench", "speed", "--bench", "nonesuch")
+    assert shown.code == 2
+    assert "there are: virtual, emulated" in shown.err
     shown = cisterna("bench", "nonesuch")
     assert shown.code == 2
     assert "there is: speed" in shown.err

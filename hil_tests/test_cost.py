@@ -1,0 +1,151 @@
+"""What the firmware costs on a stock Pico: memory, time to start, waking time, interrupts off.
+The tests judge one bench in turn; each says what it adds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cisterna import Bench
+from cisterna.boards import board_data
+from cisterna.energy import battery_life
+from cisterna.errors import Refused
+from hil_tests.pulses import commission
+from hil_tests.test_delivery import BIG
+
+pytestmark = pytest.mark.needs("advance", "truth", "edges", "power", "refill", "chip")
+
+HEAP = 120 * 1024  # CST-1
+SAFE_US = 100_000  # CST-2
+DELIVERY_US = 2_000_000
+AWAKE = 0.01  # CST-6
+SPAN_NS = 1_000_000  # CST-7
+ERASES_A_RECORD = 0.1
+BASAL_RESERVE_PL = 500_000  # a durable record for so much, see motion._BASAL_RESERVE_PL
+
+
+@pytest.fixture(scope="module")
+def delivering(module_bench: Bench) -> Bench:
+    """Delivers 1 mL/day."""
+    with module_bench.programmer() as pump:
+        commission(module_bench, pump, BIG)
+    return module_bench
+
+
+@pytest.mark.requirement("CST-6")
+def test_the_processor_sleeps(delivering: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = delivering
+    bench.advance(seconds=20)
+    before = bench.truth()
+    bench.advance(minutes=30)
+    after = bench.truth()
+    share = (after["awake_us"] - before["awake_us"]) / (after["time_us"] - before["time_us"])
+    life = battery_life(board_data("rpi_pico"), share)
+    with capsys.disabled():
+        print(
+            f"\n1 mL/day, nobody talking: awake {share:.3%} of the time; a battery of 2.6 Ah lasts"
+            f" {life.years:.2f} years, {life.lightsleep_years:.2f} if it slept lightly",
+            end=" ",
+        )
+    assert after["steps"] - before["steps"] in (208, 209)
+    assert share <= AWAKE
+
+
+@pytest.mark.requirement("CST-2", "DEL-7")
+def test_starts_safe_and_soon(delivering: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """MicroPython runs boot.py, which makes the outputs safe, before main.py, so the time from
+    power on bounds what is asked for."""
+    bench = delivering
+    bench.cut_power()
+    bench.advance(seconds=1)
+    seen = len(bench.edges())
+    on_us = bench.truth()["time_us"]
+    bench.power_on()
+    bench.advance(seconds=2)
+    edges = bench.edges()[seen:]
+    safe_us = bench.safe_since_us() - on_us
+    enabled = [edge.t_ns for edge in edges if edge.line == "enable" and edge.level == 1]
+    assert enabled
+    delivery_us = enabled[0] // 1000 - on_us
+    with capsys.disabled():
+        print(
+            f"\nfrom power on: outputs safe after {safe_us / 1000:.1f} ms, delivery after"
+            f" {delivery_us / 1000:.0f} ms",
+            end=" ",
+        )
+    assert 0 < safe_us <= SAFE_US
+    assert delivery_us <= DELIVERY_US
+    assert edges[0].line == "enable"  # nothing moves before the programme runs
+    assert not [e for e in edges if e.line == "step" and e.t_ns <= enabled[0]]
+
+
+@pytest.mark.requirement("CST-1")
+def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Traffic of every kind; as much as a day of one exchange every five minutes in full."""
+    bench = delivering
+    bench.cut_power()
+    bench.power_on()
+    with bench.programmer() as pump:
+        before = pump.status().heap_free
+        for exchange in range(288 if full else 12):
+            pump.status()
+            pump.account()
+            pump.prescription()
+            pump.log(max(pump.status().next_event - 3, 0))
+            if exchange % 4 == 0:
+                pump.program(replace(BIG, rate_nl_day=1_000_000 + exchange * 1000))
+            if exchange % 4 == 1:
+                with pytest.raises(Refused):
+                    pump.bolus(10**9, "1 h")
+            if exchange % 4 == 2:
+                pump.bolus("1 uL", over="10 s")
+                pump.cancel_bolus()
+            if exchange % 4 == 3:
+                pump.stop()
+                pump.resume()
+            bench.link().write(bytes(range(256)))
+            bench.advance(seconds=300 if full else 10)
+        after = pump.status().heap_free
+    with capsys.disabled():
+        print(f"\nfree heap: {before} octets after boot, {after} after traffic", end=" ")
+    assert before >= HEAP
+    assert after >= HEAP
+    assert abs(after - before) <= 2_048
+
+
+@pytest.mark.requirement("CST-7")
+def test_interrupts_are_off_for_a_page_at_most(
+    delivering: Bench, full: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The account's records while it delivers fast, and those of the log."""
+    bench = delivering
+    with bench.programmer() as pump:
+        pump.program(replace(BIG, rate_nl_day=24_000_000))
+        bench.interrupts_off()
+        bench.advance(seconds=2)
+        before = bench.truth()
+        bench.advance(seconds=400 if full else 120)
+        after = bench.truth()
+        spans = bench.interrupts_off()
+        records = (after["steps"] - before["steps"]) * 100_000 / BASAL_RESERVE_PL
+        account = (after["flash_erases"] - before["flash_erases"]) / records
+        events = pump.status().next_event
+        for _ in range(40 if full else 10):
+            pump.stop()
+            pump.resume()
+        noted = pump.status().next_event - events
+        erases = bench.truth()["flash_erases"] - after["flash_erases"]
+    longest = max(until - since for since, until, erased, _ in spans if not erased)
+    erasing = [until - since for since, until, erased, _ in spans if erased]
+    with capsys.disabled():
+        print(
+            f"\ninterrupts off {longest / 1e6:.3f} ms at most, {max(erasing, default=0) / 1e6:.1f}"
+            f" ms where a block was erased; erases per record: account {account:.3f} of"
+            f" {records:.0f}, stop and resume {erases / noted:.3f} of {noted}",
+            end=" ",
+        )
+    assert [span for span in spans if span[3]]
+    assert longest <= SPAN_NS
+    assert account <= ERASES_A_RECORD
+    assert erases / noted <= ERASES_A_RECORD
