@@ -163,7 +163,7 @@ class EmulatedPico:
         self.lock = threading.RLock()  # held by every method; hold it to keep several together
         self._rng = random.Random(seed)
         self._mcu: Any = RP2040()
-        self._simulator = Simulator(rp2040=self._mcu)
+        simulator = Simulator(rp2040=self._mcu)
         self._clock: Any = self._mcu.clock
         self._mcu.load_bootrom(BOOTROM_B1)
         self._mcu.logger = ConsoleLogger(LogLevel.ERROR)
@@ -171,8 +171,9 @@ class EmulatedPico:
         self._host = NakingHost(self._cdc)
         self._cable = UsbCable(self._mcu, self._cdc)
         self._pacer = PioPacer(self._mcu)
+        self._simulator = self._pacer.processor_of(simulator)
         self._pads = OutputsAreInputs(self._mcu, self._pacer)
-        self.flash = FlashChip(self._mcu, self._pacer, lambda: self._simulator.stopped, unique_id)
+        self.flash = FlashChip(self._mcu, lambda: self._simulator.stopped, unique_id)
         if flash is not None:
             if len(flash) != FLASH_SIZE:
                 raise ValueError(f"flash of {len(flash)} octets, a Pico has {FLASH_SIZE}")
@@ -402,6 +403,7 @@ class EmulatedPico:
     def drive(self, pin: int, level: int | None) -> None:
         """Drive ``pin`` from outside; None lets go of it."""
         with self.lock:
+            self._pacer.catch_up()
             if level is None:
                 self._mcu.gpio[pin].release_input()
             else:

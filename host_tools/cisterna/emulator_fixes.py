@@ -8,7 +8,6 @@ class. The emulator's objects are compiled and their internals untyped, hence ``
 from __future__ import annotations
 
 import functools
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ from rp2040py.gpio_pin import GPIOPinState
 
 CYCLE_NS = 8.0  # clk_sys of 125 MHz: what the emulator assumes and MicroPython 1.28 sets
 _FP = 256  # the emulator counts PIO time in 1/256 cycles
-_LOOK_NS = 20e6  # a block's cycle counter is set from the clock at least this often
+_NEVER_FP = 1 << 62  # a due instant as late as this, or later, is none
+_RX_FIFOS = range(0x20, 0x30, 4)  # registers RXF0 to RXF3
 _DELAY = 0x1F00  # of a PIO instruction
 _LOOPS = {0x0040: "x", 0x0080: "y"}  # jmp(x_dec, 0), jmp(y_dec, 0)
 _DRIVEN = (GPIOPinState.LOW, GPIOPinState.HIGH)  # by the chip
@@ -110,10 +110,8 @@ class PioPacer:
     ``RPPIO.advance`` runs at most one instruction a call and re-arms what is overdue by more than
     8 cycles from now; ``execute_batch`` calls it once a jump.
 
-    The cure: an alarm at the next due instant of the block's state machines, where a jump then
-    ends, and another one just behind it, when the instruction has run and the next due instant is
-    known. There the block's cycle counter is also set from the clock (jumps lose fractions of a
-    cycle), and cycles that a state machine was made to forget are given back.
+    The cure: the blocks no longer run with the processor but from alarms, one at the next due
+    instant of each, which the clock then stands at.
 
     With that, a state machine that waits by counting down costs an alarm for every turn: ``wait``
     below, at 1 MHz, takes a minute of ours for each of its seconds::
@@ -141,16 +139,32 @@ class PioPacer:
                         block.pio, block.before_write, self.attend
                     )
 
+    def processor_of(self, simulator: Any) -> Any:
+        """What to run in place of ``simulator``: the processor without its PIO blocks."""
+        return _ProcessorOnly(simulator)
+
+    def catch_up(self) -> None:
+        """Something outside the blocks is about to happen that they may hear of."""
+        for block in self._blocks:
+            block.catch_up()
+
     def attend(self) -> None:
         """Look at all blocks again: something outside them may have started a state machine."""
         for block in self._blocks:
             block.attend()
 
-    def pass_cycles(self, cycles: int) -> None:
-        """Let the blocks have ``cycles`` that pass inside one processor instruction."""
-        for block in self._blocks:
-            if not block.pio.stopped:
-                block.pio.advance(cycles)
+
+class _ProcessorOnly:
+    """As much of a ``Simulator`` as ``execute_batch`` uses, of a chip with no PIO block to run."""
+
+    def __init__(self, simulator: Any) -> None:
+        chip = type(simulator.rp2040)
+        self.rp2040 = chip.__new__(chip)
+        self.rp2040.core = simulator.rp2040.core
+        self.rp2040.pio = []
+        self.rp2040._run_pin_low = False
+        self.clock = simulator.clock
+        self.stopped = True
 
 
 class _WatchedRegisters:
@@ -163,8 +177,15 @@ class _WatchedRegisters:
         self._before_write = before_write
         self._after_write = after_write
         self._look_at_pins: Callable[[], None] = pio.check_changed_pins
-        self.read_uint32 = pio.read_uint32
         self.reset = pio.reset
+
+    def read_uint32(self, offset: int) -> int:
+        if offset not in _RX_FIFOS:
+            return self._pio.read_uint32(offset)
+        self._before_write()  # room in a FIFO may be what a state machine waits for
+        value = self._pio.read_uint32(offset)
+        self._after_write()
+        return value
 
     def write_uint32(self, offset: int, value: int) -> None:
         self._before_write()
@@ -191,77 +212,61 @@ class _Loop(NamedTuple):
 
 
 class _PacedBlock:
-    """One PIO block and its two alarms."""
+    """One PIO block and the alarm that runs it."""
 
     def __init__(self, mcu: Any, pio: Any) -> None:
         self.pio = pio
-        self._core = mcu.core
         self._clock = mcu.clock
-        self._due_alarm = mcu.clock.create_alarm(self._at_due)
-        self._behind_alarm = mcu.clock.create_alarm(self._behind_due)
-        self._due_fp = 0  # for which _due_alarm is set
-        self._behind_set = False
+        self._alarm = mcu.clock.create_alarm(self._at_due)
         self._running = False
+        self._stepping = False
         self._origin_ns = 0.0  # instant at which cycle_fp was 0
-        self._drops = 0
-        self._ideal: list[tuple[int, int]] = []  # (next_due_fp, cycles) of each state machine
         self._loops: list[_Loop] = []
+
+    def catch_up(self) -> None:
+        """Set the block's cycle counter from the clock."""
+        if self._running and not self._stepping:
+            self.pio.cycle_fp = int((self._clock.nanos - self._origin_ns) * _FP / CYCLE_NS)
 
     def before_write(self) -> None:
         """A register is about to be written: everything as it is at this instant."""
         if not self._running or self.pio.stopped:
             self._loops.clear()
             return
-        self.pio.cycle_fp = self._now_fp()
+        self.catch_up()
         self._leave_loops()
 
     def attend(self) -> None:
-        if self.pio.stopped:
+        """Await the next due instant, which may be another than before."""
+        if self._stepping:
+            return
+        pio = self.pio
+        if pio.stopped:
             if self._running:
                 self._running = False
-                self._due_alarm.cancel()
+                self._alarm.cancel()
             return
         if not self._running:
             self._running = True
-            self._origin_ns = self._clock.nanos - self.pio.cycle_fp * CYCLE_NS / _FP
-        if not self._behind_set:
-            self._await_due()
-
-    def _await_due(self) -> None:
+            self._origin_ns = self._clock.nanos - pio.cycle_fp * CYCLE_NS / _FP
         self._enter_loops()
-        pio = self.pio
-        self._due_fp = pio.next_due_fp
-        self._drops = pio.backlog_drops
-        self._ideal = [(machine.next_due_fp, machine.cycles) for machine in pio.machines]
-        if self._due_fp >= 1 << 62:  # nothing to do until something outside happens
-            self._due_alarm.cancel()
+        if pio.next_due_fp >= _NEVER_FP:  # nothing to do until something outside happens
+            self._alarm.cancel()
             return
-        cycles = math.ceil((self._due_fp - pio.cycle_fp) / _FP) + 1
-        self._due_alarm.schedule(min(max(cycles, 0) * CYCLE_NS, _LOOK_NS))
+        due_ns = self._origin_ns + pio.next_due_fp * CYCLE_NS / _FP
+        self._alarm.schedule(max(due_ns - self._clock.nanos, 0.0))
 
     def _at_due(self) -> None:
-        # The instruction runs when this callback has returned and the jump or the processor's
-        # instruction is over: one cycle from here, or one instruction (at most about 20 cycles).
-        self._behind_set = True
-        self._behind_alarm.schedule(CYCLE_NS if self._core.waiting else 24 * CYCLE_NS)
-
-    def _behind_due(self) -> None:
-        self._behind_set = False
         pio = self.pio
-        if pio.stopped:
-            self._running = False
-            return
-        if pio.backlog_drops != self._drops:
-            for machine, (due_fp, cycles) in zip(pio.machines, self._ideal, strict=True):
-                ideal_fp = due_fp + (machine.cycles - cycles) * machine.div_fp
-                if 0 < machine.next_due_fp - ideal_fp < 64 * _FP:
-                    machine.next_due_fp = ideal_fp
-            pio.recompute_due()
-        pio.cycle_fp = self._now_fp() - _FP
-        self._await_due()
-
-    def _now_fp(self) -> int:
-        return int((self._clock.nanos - self._origin_ns) * _FP / CYCLE_NS)
+        if not pio.stopped and pio.next_due_fp < _NEVER_FP:
+            self.catch_up()
+            pio.cycle_fp = max(pio.cycle_fp, pio.next_due_fp)  # the instant was rounded to floats
+            self._stepping = True
+            try:
+                pio.advance(0)
+            finally:
+                self._stepping = False
+        self.attend()
 
     def _enter_loops(self) -> None:
         pio = self.pio
@@ -329,6 +334,7 @@ class OutputsAreInputs:
             gpio.add_listener(functools.partial(self._on_change, gpio))
 
     def _on_change(self, gpio: Any, state: GPIOPinState, before: GPIOPinState) -> None:
+        self._pacer.catch_up()
         if state in _DRIVEN:
             self._held.add(gpio)
             gpio.set_input_value(state == GPIOPinState.HIGH)

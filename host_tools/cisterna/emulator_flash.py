@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from cisterna.emulator_fixes import CYCLE_NS, PioPacer
+from cisterna.emulator_fixes import CYCLE_NS
 
 # What a power cut may leave of an operation. A NOR chip erases by first programming all to 0, and
 # its cells settle neither all at once nor in order.
@@ -49,12 +49,9 @@ class FlashChip:
     _PROGRAM, _ERASE, _BLOCK_ERASE, _READ_STATUS, _READ_ID = 0x02, 0x20, 0xD8, 0x05, 0x4B
     _BUSY = 0x01
 
-    def __init__(
-        self, mcu: Any, pacer: PioPacer, is_stopped: Callable[[], bool], unique_id: bytes
-    ) -> None:
+    def __init__(self, mcu: Any, is_stopped: Callable[[], bool], unique_id: bytes) -> None:
         self._mcu = mcu
         self._clock = mcu.clock
-        self._pacer = pacer
         self._is_stopped = is_stopped
         self._unique_id = unique_id
         self._busy_from = self._busy_until = 0.0
@@ -120,10 +117,8 @@ class FlashChip:
         clock = self._clock
         while (left := self._busy_until - clock.nanos) > 0 and not self._is_stopped():
             jump = min(left, clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else left
-            cycles = int(jump / CYCLE_NS)
-            self.polled_cycles += cycles
+            self.polled_cycles += int(jump / CYCLE_NS)
             clock.tick(jump)
-            self._pacer.pass_cycles(cycles)
 
     def _apply(self) -> None:
         command = bytes(self._ssi._tx_buffer)

@@ -198,10 +198,13 @@ class _NoPacing:
     def __init__(self, mcu: Any) -> None:
         pass
 
+    def processor_of(self, simulator: Any) -> Any:
+        return simulator
+
     def attend(self) -> None:
         pass
 
-    def pass_cycles(self, cycles: int) -> None:
+    def catch_up(self) -> None:
         pass
 
 
