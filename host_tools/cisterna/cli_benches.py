@@ -13,6 +13,7 @@ from rich.console import Console
 from cisterna import finding, screens
 from cisterna.cli_calibrate import calibrate
 from cisterna.cli_options import Json, emit, progress, whole_number
+from cisterna.errors import UsageError, quoted
 from cisterna.programmer import as_data
 
 
