@@ -31,7 +31,7 @@ help: ## this list
 	@echo "Cisterna: a bench and teaching model. Not a medical device; never for use on people or animals."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## create .venv with everything in it (needs only make and Python >= 3.10)
+setup: $(STAMP) $(STUBS)/.installed ## create .venv with everything in it (needs only make and Python >= 3.10)
 	@:
 
 # The stamp holds the folder it was made for: a .venv that was moved or copied works on the old one.
@@ -63,13 +63,21 @@ $(STAMP): pyproject.toml
 	rm -rf $(VENV); \
 	"$$python" -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
-	@rm -rf $(STUBS)
-	@for board in boards/*/; do \
-		package=$$(sed -n 's/^stubs = "\(.*\)"/\1/p' $$board/board.toml); \
-		test -z "$$package" || $(BIN)/python -m pip install -qq --disable-pip-version-check \
-			--target $(STUBS)/$$(basename $$board) "$$package~=1.29.0" || exit 1; \
-	done
 	@echo '$(CURDIR)' > $@
+
+# MicroPython's stubs of every board that names them, each in a folder of the board's name.
+$(STUBS)/.installed: $(STAMP) $(wildcard boards/*/board.toml)
+	@for board in $(notdir $(patsubst %/,%,$(wildcard boards/*/))); do \
+		package=$$(sed -n 's/^stubs = "\(.*\)"/\1~=1.29.0/p' boards/$$board/board.toml); \
+		folder=$(STUBS)/$$board; \
+		if [ -n "$$package" ] && [ "$$(cat $$folder/.package 2>/dev/null)" != "$$package" ]; then \
+			rm -rf $$folder; \
+			$(BIN)/python -m pip install -qq --disable-pip-version-check --target $$folder \
+				"$$package" || exit 1; \
+			echo "$$package" > $$folder/.package; \
+		fi; \
+	done
+	@touch $@
 
 demo: setup ## one story on a virtual pump, with pictures and a report (about a minute)
 	$(BIN)/cisterna demo
