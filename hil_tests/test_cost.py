@@ -88,7 +88,7 @@ def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture
     bench.power_on()
     with bench.programmer() as pump:
         before = pump.status().heap_free
-        for exchange in range(288 if full else 12):
+        for exchange in range(288 if full else 8):
             pump.status()
             pump.account()
             pump.prescription()
@@ -125,13 +125,13 @@ def test_interrupts_are_off_for_a_page_at_most(
         bench.interrupts_off()
         bench.advance(seconds=2)
         before = bench.truth()
-        bench.advance(seconds=400 if full else 120)
+        bench.advance(seconds=400 if full else 90)
         after = bench.truth()
         spans = bench.interrupts_off()
         records = (after["steps"] - before["steps"]) * 100_000 / BASAL_RESERVE_PL
         account = (after["flash_erases"] - before["flash_erases"]) / records
         events = pump.status().next_event
-        for _ in range(40 if full else 10):
+        for _ in range(40 if full else 12):
             pump.stop()
             pump.resume()
         noted = pump.status().next_event - events

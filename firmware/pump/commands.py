@@ -27,6 +27,11 @@ _LOWEST, _HIGHEST = ERROR[2][2:4]
 _EVENTS_A_FRAME = (MAX_BODY - 8) // EVENT_SIZE
 
 
+def _heap_free():
+    gc.collect()  # what is free, not what has not been collected yet
+    return gc.mem_free()
+
+
 class Commands:
     """One per pump. ``identity``: dict of HELLO's board, firmware, vm, serial, boots,
     reset_cause."""
@@ -106,7 +111,7 @@ class Commands:
             "fault_text": self._faults.text,
             "next_event": self._log.next,
             "last_token": self._confirmed[0] if self._confirmed else _NO_TOKEN,
-            "heap_free": gc.mem_free(),
+            "heap_free": _heap_free(),
         }
 
     def _get_account(self, _):

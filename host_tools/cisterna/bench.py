@@ -42,9 +42,9 @@ class Bench(abc.ABC):
     """Use as a context manager. Times are the bench's own, from when it was opened.
 
     ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
-    runs, power, power_cuts, cable, inject, refill, flash_files, service (its button can be
-    pressed), rotor (the plant turns the pump's rotor sensor), battery (its voltage can be set),
-    tone (edges() tells what sounds).
+    runs, power, power_cuts, cable, chip (counts of the processor and its flash), inject, refill,
+    flash_files, service (its button can be pressed), rotor (the plant turns the pump's rotor
+    sensor), battery (its voltage can be set), tone (edges() tells what sounds).
     """
 
     name: str

@@ -67,6 +67,7 @@ class EmulatedBench(Bench):
             "power",
             "power_cuts",
             "cable",
+            "chip",
             "inject",
             "refill",
             "flash_files",
