@@ -20,6 +20,7 @@ EVEN_NS = 10_000  # DEL-2 in a bolus
 LATE_NS = 1_000_000  # DEL-2 at a basal rate
 FLOOD_US = 10_000  # a piece of the flood, and its octets: more than an emulated Pico takes
 FLOOD_OCTETS = 160
+CTRL_C = b"\x03"  # stops a pump of the development profile, which is what benches run
 
 
 class Recorded:
@@ -75,8 +76,8 @@ def test_pulses_are_even_while_flooded_and_erasing(
     # Telemetry: garbage and valid requests, more than it can take, for three periods.
     link = bench.link()
     for _ in range(3 * SPACING_US // FLOOD_US):
-        piece = chance.randbytes(FLOOD_OCTETS - len(request)) + request
-        link.write(piece)
+        garbage = chance.randbytes(FLOOD_OCTETS - len(request)).replace(CTRL_C, b"\x04")
+        link.write(garbage + request)
         bench.advance(us=FLOOD_US)
         link.read(0)
     flooded_us = bench.truth()["time_us"] - began_us
