@@ -158,7 +158,7 @@ class _ProcessorOnly:
     """As much of a ``Simulator`` as ``execute_batch`` uses, of a chip with no PIO block to run."""
 
     def __init__(self, simulator: Any) -> None:
-        chip: Any = type(simulator.rp2040)
+        chip = cast("Any", type(simulator.rp2040))
         self.rp2040 = chip.__new__(chip)
         self.rp2040.core = simulator.rp2040.core
         self.rp2040.pio = []
