@@ -8,6 +8,7 @@ from pump.clock import Clock, WallClock
 from pump.commands import Commands
 from pump.delivery import Delivery
 from pump.eventlog import EventLog
+from pump.faultlog import FaultLog
 from pump.faults import Faults
 from pump.journal import Damaged, HotRecord, TwoCopies
 from pump.ledger import HOT_LAYOUT, Ledger
@@ -15,10 +16,14 @@ from pump.link import Link
 from pump.motion import Motion
 from pump.prescription import PrescriptionStore
 from pump.schedule import Schedule
-from pump_wire.messages import FAULT
+from pump_wire.messages import EVENT, FAULT
 from pump_wire.session import OpenSession
 
 FIRMWARE = "0.1.0"
+_HAD_POWER_CUT = (0, 1)  # indices in messages.RESET_CAUSES: unknown, power on
+_BOLUS_ENDS = tuple(
+    EVENT[name] for name in ("bolus_done", "bolus_ended_early", "bolus_interrupted")
+)
 _RESTART_MS = 100  # pause before a failed link task runs again, so that the fault can be read
 
 
@@ -33,6 +38,7 @@ class App:
         board.stepper.attach(self.clock)
         self.schedule = Schedule(board.step_pl)
         self.log = EventLog(root + "/log", self.clock, self.wall)
+        self.fault_log = FaultLog(root + "/faults", self.clock, self.wall)
         self.ledger = Ledger(
             board.step_pl,
             board.stepper.emitted,
@@ -44,10 +50,17 @@ class App:
         self.delivery = Delivery(
             self.schedule, self.motion, self.ledger, self.store, self.faults, self.log
         )
+        self.ledger.next_event = lambda: self.log.coming
+        self.ledger.wall_s = self.wall.now_s
+        self.log.on_written = self.ledger.events_written
         self.motion.on_fed = self.log.flush
+        self.motion.check_settings = self.store.check
         self.faults.stops.append(board.stepper.halt)
         self.faults.stops.append(self.delivery.fault_stop)
         self.faults.on_latch = self._log_fault
+        wall_s = getattr(board, "wall_s", None)
+        if wall_s is not None:
+            self.wall.set(wall_s())
         boots = self._load(TwoCopies(root + "/boots"), board.reset_cause)
         identity = {
             "board": board.name,
@@ -67,37 +80,63 @@ class App:
             self.ledger,
             self.store,
             self.log,
+            self.fault_log,
             self.faults,
             board.entropy,
         )
         self.link = Link(board.port, session, self.commands, self.clock)
 
-    def _log_fault(self, code):
+    def _log_fault(self, code, text, place):
+        self.fault_log.append(code, "%s at %s" % (text, place) if place else text)
         self.log.append("fault_latched", code)
 
     def _load(self, boot_count, reset_cause):
         """Read everything durable; what is damaged latches a fault. Returns the boot count."""
-        faults = self.faults
+        damaged = []
         boots = 0
+        before_s = 0
         try:
             self.log.load()
+            self.fault_log.load()
+            before_s = self.log.last_wall_s()
             try:
                 boot_count.load()
             finally:  # damage is told once: the count starts again
                 boot_count.commit(b"")
             boots = boot_count.sequence
-            self.log.append("pump_started", reset_cause)
         except (OSError, Damaged, ValueError) as error:
-            faults.latch(FAULT["storage_failed"], "start: %r" % error)
+            damaged.append(("storage_failed", "start: %r" % error))
         try:
             self.ledger.load()
         except (OSError, Damaged) as error:
-            faults.latch(FAULT["account_damaged"], repr(error))
+            damaged.append(("account_damaged", repr(error)))
         try:
             self.store.load()
         except (OSError, Damaged, ValueError) as error:
-            faults.latch(FAULT["settings_damaged"], repr(error))
+            damaged.append(("settings_damaged", repr(error)))
+        try:
+            self.log.note("pump_started", reset_cause)
+            self._tell_what_was_lost(boots, reset_cause, before_s)
+        except OSError as error:
+            damaged.append(("storage_failed", "start: %r" % error))
+        for name, text in damaged:
+            self.faults.latch(FAULT[name], text)
         return boots
+
+    def _tell_what_was_lost(self, boots, reset_cause, before_s):
+        """Put into the log what this start took away. Raises OSError."""
+        log = self.log
+        ledger = self.ledger
+        if boots > 1 and reset_cause in _HAD_POWER_CUT:
+            self.wall.before_s = max(before_s, ledger.alive_s)
+            log.note("power_lost", self.wall.away_s() if self.wall.now_s() else -1)
+        if ledger.interrupted:
+            event, steps = ledger.interrupted
+            if not log.find(event, _BOLUS_ENDS):
+                log.note("bolus_interrupted", steps * ledger.step_pl)
+        if self.store.mended:
+            log.note("copy_damaged", 1)
+        log.flush()
 
     def start_task(self, work):
         """Task running ``work`` (a coroutine function); an exception in it latches a fault."""

@@ -31,10 +31,12 @@ class Clock:
 
 
 class WallClock:
-    """Seconds since 1970-01-01 UTC, as the programmer set them; 0 until then."""
+    """Seconds since 1970-01-01 UTC, as the programmer set them (or a clock on the board that kept
+    going); 0 until then. ``before_s``: latest wall time known from before this start, 0: none."""
 
     def __init__(self, clock):
         self._clock = clock
+        self.before_s = 0
         self._set_s = 0
         self._set_us = 0
 
@@ -48,3 +50,12 @@ class WallClock:
         if not self._set_s:
             return 0
         return self._set_s + (self._clock.now_us() - self._set_us) // 1_000_000
+
+    def away_s(self):
+        """Seconds from ``before_s`` to this start, -1 when it cannot be told; told once."""
+        before_s = self.before_s
+        self.before_s = 0
+        if not before_s or not self._set_s:
+            return -1
+        away_s = self._set_s - self._set_us // 1_000_000 - before_s
+        return away_s if away_s >= 0 else -1

@@ -16,6 +16,7 @@ from pump_wire.messages import (
     ERROR,
     EVENT_SIZE,
     FAULT,
+    FAULT_SIZE,
     WIRE_VERSION,
     table_hash,
 )
@@ -25,6 +26,7 @@ _TOKEN_SIZE = 8
 _NO_TOKEN = bytes(_TOKEN_SIZE)
 _LOWEST, _HIGHEST = ERROR[2][2:4]
 _EVENTS_A_FRAME = (MAX_BODY - 8) // EVENT_SIZE
+_FAULTS_A_FRAME = (MAX_BODY - 8) // FAULT_SIZE
 
 
 def _heap_free():
@@ -36,7 +38,9 @@ class Commands:
     """One per pump. ``identity``: dict of HELLO's board, firmware, vm, serial, boots,
     reset_cause."""
 
-    def __init__(self, identity, sealed, clock, wall, delivery, ledger, store, log, faults, rng):
+    def __init__(
+        self, identity, sealed, clock, wall, delivery, ledger, store, log, fault_log, faults, rng
+    ):
         self._identity = identity
         self._sealed = sealed
         self._clock = clock
@@ -45,6 +49,7 @@ class Commands:
         self._ledger = ledger
         self._store = store
         self._log = log
+        self._fault_log = fault_log
         self._faults = faults
         self._entropy = rng
         self._schedule = delivery.schedule
@@ -137,6 +142,7 @@ class Commands:
     def _get_prescription(self, _):
         if self._store.current is None:
             raise Refusal("no_prescription")
+        self._store.check()
         reply = dict(self._store.current)
         reply["sequence"] = self._store.sequence
         return reply
@@ -146,6 +152,13 @@ class Commands:
             "oldest": self._log.oldest,
             "next": self._log.next,
             "records": self._log.read(values["first"], _EVENTS_A_FRAME),
+        }
+
+    def _get_faults(self, values):
+        return {
+            "oldest": self._fault_log.oldest,
+            "next": self._fault_log.next,
+            "records": self._fault_log.read(values["first"], _FAULTS_A_FRAME),
         }
 
     # -- prepare and confirm ------------------------------------------------------------------
@@ -277,7 +290,25 @@ class Commands:
     def _apply_set_clock(self, request):
         before = self._wall.now_s()
         self._wall.set(request["wall_s"])
-        return self._log.note("clock_set", before), self._clock.now_us()
+        event = self._log.note("clock_set", before)
+        away_s = self._wall.away_s()
+        if away_s >= 0:
+            self._log.note("power_was_away", away_s)
+        return event, self._clock.now_us()
+
+    # -- logs ---------------------------------------------------------------------------------
+
+    def _check_clear_logs(self, _):
+        return {
+            "events": self._log.next - self._log.oldest,
+            "faults": self._fault_log.next - self._fault_log.oldest,
+        }
+
+    def _apply_clear_logs(self, _):
+        hidden = self._log.next - self._log.oldest
+        self._log.clear()
+        self._fault_log.clear()
+        return self._log.note("logs_cleared", hidden), self._clock.now_us()
 
 
 def refusal_values(refusal):

@@ -95,6 +95,7 @@ class Delivery:
 
     def _run_basal(self):
         """Start the basal piece at the settled instant."""
+        self._store.check()
         mode, reason = self._basal_mode()
         changed = mode != self.mode
         self.mode = mode

@@ -1,5 +1,9 @@
 """Faults latch: the first reason is kept, the stops run in order, and the motor stays stopped."""
 
+import io
+import sys
+
+from pump.journal import Damaged
 from pump_wire.messages import FAULT
 
 _MOST_TEXT = 64  # octets; GET_STATUS carries no more
@@ -13,22 +17,40 @@ def _short(text):
     return text
 
 
+def _place(error):
+    """Where ``error`` was raised: "journal.py:145 store"; "" when it cannot be told."""
+    try:
+        text = io.StringIO()
+        sys.print_exception(error, text)
+        for line in reversed(text.getvalue().split("\n")):
+            words = line.split('"')
+            if len(words) == 3 and words[0].strip() == "File":  # , line 145, in store
+                file = words[1].split("/")[-1]
+                said = words[2].replace(",", "").split()
+                return "%s:%s %s" % (file, said[1], said[-1])
+    except Exception:  # memory may be what failed
+        pass
+    return ""
+
+
 class Faults:
     """``code`` 0 while nothing is latched, else a key of FAULTS; ``text`` says what was seen.
 
     ``stops``: callables run in order at the first latch; one that raises does not keep the next
-    from running. ``on_latch(code)``: told afterwards, for the log.
+    from running. ``on_latch(code, text, place)``: told afterwards, for the logs; ``place`` is
+    where an exception came from, "" for other faults.
     """
 
     def __init__(self):
         self.code = 0
         self.text = ""
         self.stops = []
-        self.on_latch = lambda code: None
+        self.on_latch = lambda code, text, place: None
 
-    def latch(self, code, text):
+    def latch(self, code, text, cause=None):
         """Latch fault ``code``. Only the first one is kept and only the first one runs the stops,
-        before anything here that memory may not suffice for."""
+        before anything here that memory may not suffice for. ``cause``: the exception that means
+        it, if one does."""
         if self.code:
             return
         self.code = code
@@ -38,9 +60,13 @@ class Faults:
                 stop()
             except Exception as error:
                 problem = error
-        self.text = _short(text if problem is None else "%s; stop failed: %r" % (text, problem))
+        if problem is not None:
+            text = "%s; stop failed: %r" % (text, problem)
+        if cause is not None:
+            text = "%r in %s" % (cause, text)
+        self.text = _short(text)
         try:
-            self.on_latch(code)
+            self.on_latch(code, self.text, _place(cause) if cause is not None else "")
         except Exception as error:  # the log is what failed: the latch itself stands
             self.text = _short("%s; not logged: %r" % (self.text, error))
 
@@ -50,6 +76,9 @@ class Faults:
         if self.code:
             return
         if name is None:
-            name = "storage_failed" if isinstance(error, OSError) else "task_failed"
-        self.latch(FAULT[name], where)
-        self.text = _short("%r in %s" % (error, self.text))
+            name = "task_failed"
+            if isinstance(error, OSError):
+                name = "storage_failed"
+            elif isinstance(error, Damaged):
+                name = "settings_damaged"
+        self.latch(FAULT[name], where, error)

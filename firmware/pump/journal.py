@@ -44,11 +44,16 @@ def _parse(raw):
     return sequence, raw[_HEAD_SIZE : _HEAD_SIZE + length]
 
 
+def _record(sequence, payload):
+    body = pack(_HEAD, sequence, len(payload)) + payload
+    return body + pack("<I", crc32(body))
+
+
 class TwoCopies:
     """A payload of up to 1 kB in ``path.0`` and ``path.1``.
 
     ``sequence`` of the newest good copy, 0 when nothing was ever committed. ``damaged_copies``
-    counts copies found damaged by ``load``.
+    counts copies found damaged by ``load``; ``mended``: it wrote the other copy anew.
     """
 
     def __init__(self, path):
@@ -56,14 +61,18 @@ class TwoCopies:
         self._newest = 1
         self.sequence = 0
         self.damaged_copies = 0
+        self.mended = False
 
     def load(self):
-        """The newest good payload; None when nothing was ever committed.
+        """The newest good payload; None when nothing was ever committed. A copy that is damaged,
+        or older than the other, is written anew from it: later damage to either costs nothing.
 
-        Raises Damaged when copies are there and none of them is whole.
+        Raises Damaged when copies are there and none of them is whole, OSError when the other
+        copy could not be written.
         """
         best = None
         self.damaged_copies = 0
+        same = 0
         for slot in (0, 1):
             raw = _read("%s.%d" % (self._path, slot))
             if raw is None:
@@ -74,12 +83,18 @@ class TwoCopies:
             elif best is None or copy[0] > best[0]:
                 best = copy
                 self._newest = slot
+                same = 1
+            elif copy[0] == best[0]:
+                same = 2
         if best is None:
             if self.damaged_copies:
                 raise Damaged(self._path)
             return None
-        self.sequence = best[0]
-        return best[1]
+        self.sequence, payload = best
+        self.mended = same == 1
+        if self.mended:
+            self._write(1 - self._newest, _record(self.sequence, payload))
+        return payload
 
     def commit(self, payload):
         """Store ``payload`` as the next in sequence, in the older copy and then in the other: one
@@ -87,8 +102,7 @@ class TwoCopies:
 
         Raises OSError when it is not in both; the newest payload is then the previous one or this.
         """
-        body = pack(_HEAD, self.sequence + 1, len(payload)) + payload
-        record = body + pack("<I", crc32(body))
+        record = _record(self.sequence + 1, payload)
         older = 1 - self._newest
         self._write(older, record)
         self._newest = older

@@ -18,7 +18,9 @@ _SMALL_RESERVOIR_PL = 20_000_000_000
 _UNEXPLAINED_SMALL_PL = 1_000_000_000
 _UNEXPLAINED_LARGE_PL = 2_000_000_000
 
-HOT_LAYOUT = "<QQ"  # lifetime steps reserved, those of them that boluses moved
+# Lifetime steps reserved, those of them that boluses moved; of a bolus whose end is not in the log
+# yet: the latter at its start, and 1 + the number of the next event then (else 0); wall time or 0.
+HOT_LAYOUT = "<QQQII"
 # fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
 # delivered_pl of the interval before it; the reason follows as UTF-8
 _REFILL_LAYOUT = "<qQQIQqqq"
@@ -34,10 +36,23 @@ def is_discrepancy(ratio_ppm, discrepancy_pl, capacity_pl):
 
 
 class Ledger:
-    """``emitted``: callable giving steps emitted since this start, from the step generator."""
+    """``emitted``: callable giving steps emitted since this start, from the step generator.
+
+    After ``load``: ``interrupted`` is (event number, steps) of a bolus that the last start did not
+    see the end of, None if there is none: the log from that number on may tell of its end all the
+    same; at most so many of its steps were moved. ``alive_s``: wall time when the account was last
+    written, 0 if unknown. ``next_event()``: number of the event that will be noted next.
+    ``wall_s()``: wall time or 0.
+    """
 
     def __init__(self, step_pl, emitted, hot, refill_copies):
         self.step_pl = step_pl
+        self.next_event = lambda: 0
+        self.wall_s = lambda: 0
+        self.interrupted = None
+        self.alive_s = 0
+        self._open_event = 0  # the third and fourth of HOT_LAYOUT
+        self._open_from = 0
         self._emitted = emitted
         self._hot = hot
         self._copies = refill_copies
@@ -75,7 +90,9 @@ class Ledger:
         elif hot[0] < self._refill_steps:
             raise Damaged("%d steps, %d at the refill" % (hot[0], self._refill_steps))
         else:
-            self._start_steps, self._bolus_steps = hot
+            self._start_steps, self._bolus_steps, begun, event, self.alive_s = hot
+            if event:
+                self.interrupted = event - 1, self._bolus_steps - begun
 
     def _load_refill(self):
         raw = self._copies.load()
@@ -134,16 +151,30 @@ class Ledger:
         bolus = self._bolus_steps
         if self._bolus_from >= 0:
             bolus += issued - self._bolus_from
-        self._hot.store(self._start_steps + issued, bolus)
+        self._store(self._start_steps + issued, bolus)
 
     def settle(self):
         """Motion has halted: make the emitted count durable in place of the reservation."""
         if self._known:
-            self._hot.store(self.steps(), self.bolus_steps())
+            self._store(self.steps(), self.bolus_steps())
+
+    def _store(self, steps, bolus):
+        wall_s = self.wall_s()
+        if wall_s >> 32:
+            wall_s = 0
+        self._hot.store(steps, bolus, self._open_from, self._open_event, wall_s)
 
     def bolus_begins(self):
-        """Steps from here on are a bolus's. Motion must be halted."""
+        """Steps from here on are a bolus's, and what is noted next tells so. Motion must be
+        halted."""
         self._bolus_from = self._emitted()
+        self._open_from = self._bolus_steps
+        self._open_event = self.next_event() + 1
+
+    def events_written(self):
+        """All that was noted is in the log: the end of a bolus that is over, too."""
+        if self._bolus_from < 0:
+            self._open_event = self._open_from = 0
 
     def bolus_ends(self):
         """Steps from here on are no bolus's. Motion must be halted. Returns the bolus's steps."""
@@ -212,5 +243,5 @@ class Ledger:
         self.before_delivered_pl = before
         self.reason = reason
         if not self._known:
-            self._hot.store(steps, bolus)
+            self._store(steps, bolus)
             self._known = True

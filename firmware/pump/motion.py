@@ -23,7 +23,8 @@ class Motion:
 
     ``allowance()`` gives how many further steps the reservoir allows before its next mark; at 0
     ``on_mark()`` is called, and motion waits. ``on_fed()`` is called when all that had to be
-    queued is queued: the moment for work that takes long.
+    queued is queued: the moment for work that takes long. ``check_settings()`` raises
+    ``journal.Damaged`` when what the programme comes from is no longer whole.
     """
 
     def __init__(self, clock, stepper, schedule, ledger, faults):
@@ -41,6 +42,7 @@ class Motion:
         self.allowance = None
         self.on_mark = None
         self.on_fed = lambda: None
+        self.check_settings = lambda: None
 
     def start(self, start_task):
         """Begin feeding. ``start_task(coroutine_function)`` makes a guarded task and returns
@@ -95,6 +97,10 @@ class Motion:
         """Queue what should be queued; return the instant to come back at, None for never."""
         schedule = self._schedule
         while not self._faults.code and schedule.rate:
+            self.check_settings()
+            if not schedule.is_whole():
+                self._faults.latch(FAULT["settings_damaged"], "programme in memory")
+                break
             now_us = self._clock.now_us()
             outstanding = schedule.issued - self._stepper.emitted()
             close = schedule.spacing < _CLOSE_US * schedule.rate

@@ -6,6 +6,9 @@ PRODUCT.md), 0 unless the mode is simple continuous; capacity_nl 1e6 to 5e8; low
 1e7.
 """
 
+from binascii import crc32
+
+from pump.journal import Damaged
 from pump_wire.codec import MAX_BODY, decode, encode
 from pump_wire.messages import (
     MINIMUM_RATE,
@@ -70,34 +73,60 @@ def basal_rate(prescription):
 class PrescriptionStore:
     """The prescription in force and whether a command has halted it, in two durable copies.
 
-    ``current``: dict of SET_PRESCRIPTION's fields, None before the first. ``halted``: True after
-    stop until resume, also across a restart.
+    ``current``: dict of SET_PRESCRIPTION's fields, None before the first; nobody changes it.
+    ``halted``: True after stop until resume, also across a restart. Both are in memory under a
+    CRC: ``check`` comes before each step that they lead to.
     """
 
     def __init__(self, copies):
         self._copies = copies
         self.current = None
         self.halted = False
+        self._seal()
 
     @property
     def sequence(self):
         return self._copies.sequence
 
+    @property
+    def mended(self):
+        """True if one stored copy had to be written anew at the start."""
+        return self._copies.mended
+
+    def _seal(self):
+        self._crc = crc32(str((self.current, self.halted)))
+
+    def is_whole(self):
+        """False when what is in memory is not what was committed or read."""
+        return crc32(str((self.current, self.halted))) == self._crc
+
+    def check(self):
+        """Raise Damaged when what is in memory is not what was committed or read."""
+        if not self.is_whole():
+            raise Damaged("prescription in memory")
+
     def load(self):
         """Read what is stored. Raises Damaged when neither copy is whole, ValueError when it does
         not decode; ``halted`` is True then, as it may have been."""
         self.halted = True
+        self._seal()
         raw = self._copies.load()
         if raw is None:
             self.halted = False
-            return
-        values = decode(_STORED, raw)
-        self.halted = bool(values.pop("halted"))
-        self.current = values
+        else:
+            values = decode(_STORED, raw)
+            self.halted = bool(values.pop("halted"))
+            self.current = values
+        self._seal()
 
     def commit(self, prescription, halted):
-        """Make ``prescription`` and ``halted`` durable, then current. Raises OSError if it
-        fails."""
+        """Make ``prescription`` and ``halted`` durable, then current. Raises OSError if it fails,
+        Damaged when it is the present one and no longer whole. Where ``halted`` may be damaged
+        it counts as True."""
+        if prescription is self.current:
+            self.check()
+        elif not self.is_whole():
+            halted = True
         stored = dict(prescription)
         stored["halted"] = int(halted)
         buffer = bytearray(MAX_BODY)
@@ -105,3 +134,4 @@ class PrescriptionStore:
         self._copies.commit(bytes(buffer[:end]))
         self.current = prescription
         self.halted = halted
+        self._seal()

@@ -32,6 +32,9 @@ class Schedule:
     ``give_back`` before the piece is changed. After ``segment`` returned n > 0, ``first_us``,
     ``slack`` and ``last_us`` describe the segment: step i (from 0) of it is due at
     ``first_us + ceil((i * spacing - slack) / rate)``, the last at ``last_us``.
+
+    ``rate`` and ``spacing`` set the dose: ``is_whole`` tells whether they and the volume of a
+    piece with an end are what was set. Any one or two bits that flip in them are seen.
     """
 
     def __init__(self, step_pl):
@@ -45,6 +48,17 @@ class Schedule:
         self._base_us = 0
         self._phase = 0  # units, in [0, spacing) unless steps came back
         self._left = None  # units left in a piece with an end, None without one
+        self._left_guard = None  # -3 x _left
+        self._guard = -5 * self.spacing  # -(3 x rate + 5 x spacing)
+
+    def is_whole(self):
+        """False when a number that sets the dose is not what was set."""
+        if 3 * self.rate + 5 * self.spacing + self._guard:
+            return False
+        left = self._left
+        if left is None:
+            return self._left_guard is None
+        return 3 * left == -self._left_guard
 
     def segment(self, most):
         """Hand out up to ``most`` (>= 1) further steps; return how many, 0 when none is due ever
@@ -71,6 +85,7 @@ class Schedule:
         covered = (last - base) * rate
         if left is not None:  # may fall below 0 by less than a microsecond's volume until settled
             self._left = left - covered
+            self._left_guard += 3 * covered
         self._phase = phase + covered - most * spacing
         self._base_us = last
         self.issued += most
@@ -96,6 +111,7 @@ class Schedule:
             if covered > left:
                 covered = left
             self._left = left - covered
+            self._left_guard += 3 * covered
         self._phase += covered
         self._base_us = now_us
 
@@ -104,11 +120,15 @@ class Schedule:
         phase."""
         self.rate = rate_nl_day
         self._left = None
+        self._left_guard = None
+        self._guard = -3 * rate_nl_day - 5 * self.spacing
 
     def run_volume(self, volume_nl, rate_nl_day):
         """From the settled instant on: ``volume_nl`` at ``rate_nl_day`` (> 0), then nothing."""
         self.rate = rate_nl_day
         self._left = volume_nl * UNITS_PER_NL
+        self._left_guard = -3 * volume_nl * UNITS_PER_NL
+        self._guard = -3 * rate_nl_day - 5 * self.spacing
 
     def end_us(self):
         """Instant at which a piece with an end is over; None for one without."""

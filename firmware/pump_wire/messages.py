@@ -189,6 +189,20 @@ CONFIRM = Message(
     ),
 )
 
+GET_FAULTS = Message(
+    8,
+    "get_faults",
+    _READ,
+    False,
+    "Fault records, oldest first, as many as one frame holds.",
+    (("first", "u32", 0, _U32, "sequence number to start at; what is gone is skipped"),),
+    (
+        ("oldest", "u32", 0, _U32, "oldest sequence number kept"),
+        ("next", "u32", 0, _U32, "sequence number the next fault record will get"),
+        ("records", "b*", None, None, "fault records of FAULT_SIZE octets"),
+    ),
+)
+
 SET_PRESCRIPTION = Message(
     16,
     "set_prescription",
@@ -280,6 +294,19 @@ CANCEL_BOLUS = Message(
     (("left_pl", "u64", 0, _I62, "part of the bolus that will not be delivered"),),
 )
 
+CLEAR_LOGS = Message(
+    23,
+    "clear_logs",
+    SERVICE,
+    True,
+    "Hide the events and faults recorded so far. Their numbers go on and are never used again.",
+    (),
+    (
+        ("events", "u32", 0, _U32, "event records that would be hidden"),
+        ("faults", "u32", 0, _U32, "fault records that would be hidden"),
+    ),
+)
+
 TABLE = (
     HELLO,
     GET_STATUS,
@@ -288,6 +315,7 @@ TABLE = (
     GET_EVENTS,
     PREPARE,
     CONFIRM,
+    GET_FAULTS,
     SET_PRESCRIPTION,
     START_BOLUS,
     STOP,
@@ -295,6 +323,7 @@ TABLE = (
     RECORD_REFILL,
     SET_CLOCK,
     CANCEL_BOLUS,
+    CLEAR_LOGS,
 )
 BY_NUMBER = {message.number: message for message in TABLE}
 
@@ -357,6 +386,12 @@ RESET_CAUSES = ("unknown", "power on", "watchdog", "reset pin", "software")
 EVENT_SIZE = 32
 EVENT_FORMAT = "<IBBHQIq"  # without the CRC
 
+# Fault records: sequence u32, code u8, flags u8 (bit 0: wall time is known), length of the text
+# u16, uptime_us u64, wall_s u32, text (UTF-8, filled up with 00), CRC-32 of the 104 octets before
+# it. The text is what was seen, and where in the firmware as far as it fits.
+FAULT_SIZE = 108
+FAULT_FORMAT = "<IBBHQI84s"  # without the CRC
+
 # code: (name, text with {a} for the record's value)
 EVENTS = {
     1: ("pump_started", "pump started, reset cause {a}"),
@@ -374,6 +409,14 @@ EVENTS = {
     13: ("empty_reservoir", "reservoir empty, delivery stopped, residual {a} pL"),
     14: ("fault_latched", "fault {a} latched, motor stopped"),
     15: ("command_refused", "command refused, message {a}"),
+    16: (
+        "power_lost",
+        "power was lost for at most {a} s, -1 if the clock cannot tell",
+    ),
+    17: ("bolus_interrupted", "bolus interrupted by a restart, at most {a} pL of it moved"),
+    18: ("power_was_away", "clock set after a loss of power, which was away for at most {a} s"),
+    19: ("logs_cleared", "logs cleared, {a} event records hidden"),
+    20: ("copy_damaged", "one of two copies was damaged and made good from the other, record {a}"),
 }
 EVENT = {EVENTS[code][0]: code for code in EVENTS}
 
@@ -405,7 +448,7 @@ def table_hash():
     for codes in (REFUSALS, EVENTS, FAULTS):
         for code in sorted(codes):
             total = crc32(("%d %s|" % (code, codes[code][0])).encode(), total)
-    for names in (MODES, STOP_REASONS, RESET_CAUSES, (EVENT_FORMAT,)):
+    for names in (MODES, STOP_REASONS, RESET_CAUSES, (EVENT_FORMAT, FAULT_FORMAT)):
         total = crc32("|".join(names).encode(), total)
     return total & 0xFFFFFFFF
 

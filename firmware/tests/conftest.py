@@ -2,7 +2,7 @@
 
 A firmware test file is plain MicroPython: ``test_*`` functions without arguments, bare asserts, no
 pytest. Every function is an item ``test_clock.py::test_wraps[vm]``. One VM process a file runs all
-of the file's items that were asked for, in the order of the file, with a heap of HEAP octets, an
+of the file's items that were asked for, in the order of the file, with a heap of HEAP, an
 empty folder of its own as the working directory, and firmware/, firmware/tests/ and
 boards/virtual/ to import from. When the VM dies, the items it did not tell of fail with its
 output.
@@ -31,7 +31,7 @@ from pathlib import Path
 
 import pytest
 
-HEAP = "192k"
+HEAP = "192wk"  # in words of 32 bits, as the virtual board has it
 DEFAULT_TIMEOUT_S = 120.0
 
 HERE = Path(__file__).parent

@@ -99,7 +99,7 @@ def test_events_that_cannot_be_read_do_not_stop_delivery():
     import os
 
     pump = running()
-    os.remove("/flash/log/00000000")
+    os.remove("/flash/log/s0/now")
     assert pump.ask(GET_EVENTS, first=0)["records"] == b"\xff" * (pump.app.log.next * 32)
     assert pump.fault == ""
 
@@ -115,7 +115,7 @@ def test_what_must_be_prepared_is_refused_without():
             body = octets(message.request, GOOD.get(message.number, {}))
             refused("not_prepared", answer, pump, message.number, body)
     assert state(pump) == before
-    assert len([message for message in TABLE if message.prepared]) == 7
+    assert len([message for message in TABLE if message.prepared]) == 8
 
 
 def test_prepare_changes_nothing_and_echoes_what_would_be_done():

@@ -126,9 +126,28 @@ def test_two_copies_refuse_every_flipped_bit():
         write(PATH + ".1", bad)
         payload, copies = loaded()
         assert (payload, copies.damaged_copies) == (b"payload", 1), bit
+        assert copies.mended and octets_of(PATH + ".1") == good, bit
         write(PATH + ".0", bad)
+        write(PATH + ".1", bad)
         assert is_damaged(TwoCopies(PATH)), bit
         write(PATH + ".0", good)
+
+
+def test_copies_that_differ_are_made_equal_at_the_start():
+    # A cut between the two writes leaves one behind: damage to the newer one later on must not
+    # bring the older one back.
+    new_flash()
+    TwoCopies(PATH).commit(b"old")
+    old = octets_of(PATH + ".0")
+    _, copies = loaded()
+    copies.commit(b"new")
+    for slot in (".0", ".1"):
+        write(PATH + slot, old)
+        payload, copies = loaded()
+        assert (payload, copies.mended, copies.damaged_copies) == (b"new", True, 0)
+        assert octets_of(PATH + ".0") == octets_of(PATH + ".1")
+        payload, copies = loaded()
+        assert (payload, copies.mended) == (b"new", False)
 
 
 def test_two_copies_refuse_every_wrong_length():

@@ -8,6 +8,7 @@ valid, what is a discrepancy ...) are read from its sources without running them
 from __future__ import annotations
 
 import ast
+import math
 import re
 import struct
 import sys
@@ -49,7 +50,16 @@ _RECORD = (
     ("wall_s", "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
     ("value", "the {a} of its text"),
 )
-_FORMAT_TYPES = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "i64"}
+# The same of messages.FAULT_FORMAT.
+_FAULT_RECORD = (
+    *_RECORD[:1],
+    ("code", "the fault, see below"),
+    _RECORD[2],
+    ("length", "octets of the text"),
+    *_RECORD[4:6],
+    ("text", "what was seen, and where in the firmware; UTF-8, filled up with 00"),
+)
+_FORMAT_TYPES = {"84s": "b84", "B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "i64"}
 
 _WIDTH = 110
 _ITEM = re.compile(r"(- |\d+\. )")
@@ -550,8 +560,7 @@ def _events() -> str:
     value = _BOLUS["volume_nl"] * 1000
     body = struct.pack(messages.EVENT_FORMAT, 7, code, 0, 0, 90_000_000, 0, value)
     record = body + crc32(body).to_bytes(4, "little")
-    files = pump_constant("eventlog", "FILES")
-    in_file = pump_constant("eventlog", "FILE_RECORDS")
+    kept = _kept("eventlog")
     rows = (
         (str(code), f"`{name}`", text) for code, (name, text) in sorted(messages.EVENTS.items())
     )
@@ -563,8 +572,9 @@ def _events() -> str:
 {record_table}
 
 A record whose CRC is wrong is damaged, and nothing in it is to be believed; its place says its
-number. The pump keeps at least {_number((files - 1) * in_file)} records, the oldest go first. A
-record is written after what it tells of has begun.
+number. The pump keeps at least {_number(kept)} records, the oldest go first. A
+record is written after what it tells of has begun. A `clock_set` is the reference between the two
+clocks: its record has both, and the wall time of before.
 
 Record 7, {value // 1000:,} nL started 90 s after the pump did, clock not set:
 
@@ -573,6 +583,26 @@ Record 7, {value // 1000:,} nL started 90 s after the pump did, clock not set:
 {_table(("code", "name", "text"), rows)}
 {_not_yet("No pump writes these yet", (name for name, _ in messages.EVENTS.values()))}
 """
+
+
+def _kept(log: str) -> int:
+    """Records that a log of the pump keeps at least."""
+    names = ("PER_SLOT", "SLOTS", "FILES")
+    return math.prod(pump_constant(log, name) for name in names)
+
+
+def _fault_record_rows() -> list[tuple[str, str, str, str]]:
+    rows: list[tuple[str, str, str, str]] = []
+    at = 0
+    for kind, (name, text) in zip(
+        re.findall(r"\d*[a-zA-Z]", messages.FAULT_FORMAT), _FAULT_RECORD, strict=True
+    ):
+        rows.append((str(at), f"`{name}`", f"`{_FORMAT_TYPES.get(kind, kind)}`", text))
+        at += struct.calcsize("<" + kind)
+    if at + 4 != messages.FAULT_SIZE:
+        raise ValueError(f"fault records have {messages.FAULT_SIZE} octets, their format {at} + 4")
+    rows.append((str(at), "`crc`", "`u32`", f"CRC-32 of the {at} octets before it"))
+    return rows
 
 
 def _faults() -> str:
@@ -589,7 +619,14 @@ def _faults() -> str:
 ## Faults
 
 The first fault latches: the motor is stopped and stays so until the pump restarts. `get_status`
-has its number and what was seen. Reads still work, and so does what the remedy asks for.
+has its number and what was seen. Reads still work, and so does what the remedy asks for. A fault
+whose cause still stands latches again at the next start.
+
+Each latch leaves an event, and a record in a log of its own, of which at least
+{_number(_kept("faultlog"))} are kept.
+`get_faults` hands them out as they are stored, {messages.FAULT_SIZE} octets each:
+
+{_table(("at", "field", "type", "meaning"), _fault_record_rows())}
 
 {_table(("fault", "name", "what", "remedy"), rows)}
 {_not_yet("No pump latches these yet", (name for name, _, _ in messages.FAULTS.values()))}
