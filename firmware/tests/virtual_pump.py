@@ -142,6 +142,7 @@ class Pump:
         powered=True,
     ):
         if Pump._living:
+            Pump._living.flash.leave()
             for name in Pump._living.__dict__:
                 setattr(Pump._living, name, None)
         Pump._living = self
@@ -153,12 +154,16 @@ class Pump:
         self._make_stepper = stepper
         self._port = port or SilentPort()
         self._starts = 0
+        self._trace = None
         if powered:
             self.power_on()
 
-    def power_on(self):
-        """Start the firmware on what the flash holds; tasks run with the first ``advance``."""
+    def power_on(self, reset_cause=1, wall_s=0):
+        """Start the firmware on what the flash holds; tasks run with the first ``advance``.
+        ``wall_s``: what a clock on the board says that kept going, 0: there is none."""
         asyncio.new_event_loop()
+        if self._trace:
+            self._trace.close()
         self._trace = open(_TRACE, "w")
         self.world = world.World(0)
         world.install(self.world)
@@ -172,6 +177,9 @@ class Pump:
             self.world,
             (1 << 30) - 5_000_000 * self._starts,
         )
+        self.board.reset_cause = reset_cause
+        if wall_s:
+            self.board.wall_s = lambda: wall_s
         self.app = App(self.board)
         self._main = core.create_task(self.app.main())
         core.cur_task = self._main
