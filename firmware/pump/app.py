@@ -54,7 +54,7 @@ class App:
         self.ledger.wall_s = self.wall.now_s
         self.log.on_written = self.ledger.events_written
         self.motion.on_fed = self.log.flush
-        self.motion.check_settings = self.store.check
+        self.motion.check_settings = self.store.check_doses
         self.faults.stops.append(board.stepper.halt)
         self.faults.stops.append(self.delivery.fault_stop)
         self.faults.on_latch = self._log_fault

@@ -26,6 +26,11 @@ MINIMUM_RATE_NL_DAY = 6_000  # PRODUCT.md: "a minimum rate near 0.006 mL/day"
 _FIELDS = SET_PRESCRIPTION.request
 _HALTED = (("halted", "u8", 0, 1, "stopped by command until resumed"),)
 _STORED = _HALTED + _FIELDS
+# Numbers of a prescription with an odd weight each, no two alike: whatever one or two bits flip in
+# them changes the weighted sum.
+_WEIGHTS = tuple(
+    (field[0], 2 * i + 3) for i, field in enumerate(_FIELDS) if field[1][0] in ("u", "i")
+)
 
 
 class Refusal(Exception):
@@ -75,7 +80,8 @@ class PrescriptionStore:
 
     ``current``: dict of SET_PRESCRIPTION's fields, None before the first; nobody changes it.
     ``halted``: True after stop until resume, also across a restart. Both are in memory under a
-    CRC: ``check`` comes before each step that they lead to.
+    CRC, and their numbers under a sum that costs less: ``check`` comes before they are used,
+    ``check_doses`` before each segment.
     """
 
     def __init__(self, copies):
@@ -95,9 +101,25 @@ class PrescriptionStore:
 
     def _seal(self):
         self._crc = crc32(str((self.current, self.halted)))
+        self._sum = self._doses()
+
+    def _doses(self):
+        current = self.current
+        total = 1 if self.halted is True else 0 if self.halted is False else -1
+        if current is not None:
+            for name, weight in _WEIGHTS:
+                total += weight * current[name]
+        return total
+
+    def check_doses(self):
+        """Raise Damaged when a number in memory is not what was committed or read."""
+        if self._doses() != self._sum:
+            raise Damaged("prescription in memory")
 
     def is_whole(self):
         """False when what is in memory is not what was committed or read."""
+        if self._doses() != self._sum:
+            return False
         return crc32(str((self.current, self.halted))) == self._crc
 
     def check(self):
