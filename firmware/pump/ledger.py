@@ -19,8 +19,8 @@ _UNEXPLAINED_SMALL_PL = 1_000_000_000
 _UNEXPLAINED_LARGE_PL = 2_000_000_000
 
 # Lifetime steps reserved, those of them that boluses moved; those of a bolus whose end is not in
-# the log yet, and 1 + the number of the next event when it began (else 0); wall time or 0. With CRC
-# 32 octets: a larger record costs littlefs a third more reads.
+# the log yet, and 1 + the number of the next event when it began, else 0; wall time or 0. A record
+# of more than 32 octets, CRC and all, costs littlefs a third more reads.
 HOT_LAYOUT = "<QQIII"
 # fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
 # delivered_pl of the interval before it; the reason follows as UTF-8
