@@ -1,0 +1,87 @@
+"""A campaign's verdict as files: ``NAME.json`` and one self-contained ``NAME.html``."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from cisterna.prescription import NOTICE
+
+_MOST_FAILURES = 1_000  # rows of a page; the JSON has all
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+code { overflow-wrap: anywhere; }
+.holds { color: #1a7f37; font-weight: 600; }
+.fails { color: #d1242f; font-weight: 600; }
+.notice { border-left: 4px solid #d1242f; padding-left: .8rem; }
+"""
+
+
+def _row(cells: list[str], tag: str = "td") -> str:
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _verdict(holds: bool) -> str:
+    return '<span class="holds">holds</span>' if holds else '<span class="fails">fails</span>'
+
+
+def page(verdict: dict[str, Any]) -> str:
+    """The HTML page of ``campaign.data``."""
+    text = html.escape
+    identity = verdict["identity"]
+    name = text(str(identity["campaign"]))
+    facts = [
+        ("Verdict", _verdict(verdict["holds"])),
+        *((text(key), text(str(value))) for key, value in identity.items()),
+        ("commit", text(verdict["commit"] or "unknown")),
+        ("cases", f"{verdict['cases']:,}"),
+        ("runs", f"{verdict['runs']:,}"),
+        ("took", f"{verdict['run']['seconds']:,} s, {verdict['run']['workers']} at once"),
+    ]
+    evidence = [
+        _row([text(row["requirement"]), text(row["wanted"]), text(row["measured"]),
+              _verdict(row["holds"])])
+        for row in verdict["evidence"]
+    ]  # fmt: skip
+    found = verdict["failures"]
+    parts = [
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Campaign {name}</title>',
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
+        f'<h1>Campaign {name}</h1><p class="notice">{text(NOTICE)}</p>',
+        "<table>" + "".join(_row(list(fact)) for fact in facts) + "</table>",
+        "<h2>Requirements</h2><table>",
+        _row(["ID", "passes when", "measured", "verdict"], "th"),
+        *evidence,
+        "</table><h2>Failures</h2>",
+    ]
+    if not found:
+        parts.append("<p>None.</p>")
+    else:
+        command = f"cisterna bench {name} --replay ID"
+        parts.append(f"<p>Each of them again, step by step: <code>{command}</code></p><table>")
+        parts.append(_row(["ID", "what is wrong"], "th"))
+        parts += [
+            _row([f"<code>{text(each['id'])}</code>", text(each["why"])])
+            for each in found[:_MOST_FAILURES]
+        ]
+        parts.append("</table>")
+        if len(found) > _MOST_FAILURES:
+            parts.append(f"<p>And {len(found) - _MOST_FAILURES:,} more, in the JSON.</p>")
+    return "\n".join(parts) + "\n</html>\n"
+
+
+def write(verdict: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """(HTML, JSON) written into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = verdict["identity"]["campaign"]
+    html_path, json_path = folder / f"{name}.html", folder / f"{name}.json"
+    json_path.write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
+    html_path.write_text(page(verdict), encoding="utf-8")
+    return html_path, json_path

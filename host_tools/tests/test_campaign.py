@@ -1,0 +1,174 @@
+"""The parts every campaign is made of: cases, workers, results that outlive Ctrl-C, verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cisterna import campaign, campaign_report
+from cisterna.campaign import Batch, BrokenCampaign, Campaign, Evidence, Result, case_parts
+from cisterna.errors import UsageError
+from cisterna.prescription import NOTICE
+
+CASES = 12
+A_BATCH = 3
+
+
+class Toy(Campaign):
+    """Case N fails where N squared ends in the seed. Each batch needs the one before."""
+
+    name = "toy"
+    stop_at = -1  # case at which the user presses Ctrl-C
+    chained = False
+
+    def batches(self) -> list[Batch]:
+        numbers = range(CASES)
+        return [
+            Batch(
+                tuple(f"toy:{self.seed}:T-1:{number}" for number in numbers[at : at + A_BATCH]),
+                after=at // A_BATCH - 1 if self.chained else -1,
+                weight=A_BATCH,
+            )
+            for at in range(0, CASES, A_BATCH)
+        ]
+
+    def run_batch(self, cases: tuple[str, ...], folder: Path) -> Iterator[Result]:
+        first = int(cases[0].split(":")[3])
+        if self.chained and first:
+            assert (folder / f"done-{first - 1}").is_file()
+        for case in cases:
+            number = int(case.split(":")[3])
+            if number == self.stop_at:
+                raise KeyboardInterrupt
+            with (folder / "ran.txt").open("a") as ran:
+                ran.write(f"{number}\n")
+            wrong = ((case, "its square"),) if number**2 % 10 == self.seed else ()
+            (folder / f"done-{number}").touch()
+            yield Result(case, failures=wrong, figures={"square": number**2})
+
+    def evidence(self, results: list[Result]) -> list[Evidence]:
+        return [
+            Evidence(
+                "T-1",
+                "no square ends in the seed",
+                f"largest {campaign.largest(results, 'square')}",
+                not campaign.failures(results),
+            )
+        ]
+
+    def replay(self, case: str, folder: Path) -> Iterator[str]:
+        number = int(case_parts(case, self.name, 4)[3])
+        yield f"{number} squared is {number**2}"
+        yield "verdict: its square" if number**2 % 10 == self.seed else "verdict: all holds"
+
+
+def ran(folder: Path) -> list[int]:
+    return [int(line) for line in (folder / "ran.txt").read_text().split()]
+
+
+def verdict(toy: Toy, results: list[Result]) -> dict[str, Any]:
+    found = campaign.data(toy, results, 1.0, 1)
+    del found["run"]
+    return found
+
+
+def test_every_case_is_run_and_told_in_order(tmp_path: Path) -> None:
+    toy = Toy(6, "quick")
+    seen: list[tuple[int, int, int]] = []
+    results = campaign.run(toy, tmp_path, progress=lambda *now: seen.append(now))
+    assert [each.case for each in results] == [f"toy:6:T-1:{number}" for number in range(CASES)]
+    assert campaign.failures(results) == [
+        ("toy:6:T-1:4", "its square"),
+        ("toy:6:T-1:6", "its square"),
+    ]
+    assert seen[0] == (0, CASES, 0)
+    assert seen[-1] == (CASES, CASES, 2)
+    assert verdict(toy, results)["holds"] is False
+    assert verdict(Toy(3, "quick"), campaign.run(Toy(3, "quick"), tmp_path / "3"))["holds"] is True
+
+
+def test_a_campaign_that_was_interrupted_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+    whole = campaign.run(Toy(6, "quick"), tmp_path / "whole")
+    toy = Toy(6, "quick")
+    toy.stop_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run(toy, tmp_path / "cut")
+    assert ran(tmp_path / "cut") == list(range(7))
+    again = campaign.run(Toy(6, "quick"), tmp_path / "cut")
+    assert ran(tmp_path / "cut") == list(range(CASES))
+    assert again == whole
+
+
+def test_half_a_line_is_no_result(tmp_path: Path) -> None:
+    toy = Toy(6, "quick")
+    toy.stop_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run(toy, tmp_path)
+    path = tmp_path / campaign.RESULTS
+    path.write_text(path.read_text()[:-9])
+    results = campaign.run(Toy(6, "quick"), tmp_path)
+    assert len(results) == CASES
+    assert ran(tmp_path) == [0, 1, 2, 3, 4, *range(4, CASES)]
+
+
+@pytest.mark.parametrize("other", [Toy(7, "quick"), Toy(6, "full")])
+def test_results_of_another_campaign_are_not_gone_on_with(tmp_path: Path, other: Toy) -> None:
+    toy = Toy(6, "quick")
+    toy.stop_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run(toy, tmp_path)
+    campaign.run(other, tmp_path)
+    assert ran(tmp_path) == [*range(5), *range(CASES)]
+
+
+def test_a_finished_campaign_begins_anew(tmp_path: Path) -> None:
+    for _ in range(2):
+        campaign.run(Toy(6, "quick"), tmp_path)
+    assert ran(tmp_path) == [*range(CASES), *range(CASES)]
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_one_and_three_workers_give_the_same_verdict(tmp_path: Path, chained: bool) -> None:
+    toy = Toy(6, "quick")
+    toy.chained = chained
+    one = campaign.run(toy, tmp_path / "1", workers=1)
+    three = campaign.run(toy, tmp_path / "3", workers=3)
+    assert verdict(toy, one) == verdict(toy, three)
+    assert sorted(ran(tmp_path / "3")) == list(range(CASES))
+
+
+def test_a_case_that_tells_nothing_is_an_error(tmp_path: Path) -> None:
+    class Mute(Toy):
+        def run_batch(self, cases: tuple[str, ...], folder: Path) -> Iterator[Result]:
+            yield from list(super().run_batch(cases, folder))[1:]
+
+    with pytest.raises(BrokenCampaign, match="4 cases told nothing, the first is toy:6:T-1:0"):
+        campaign.run(Mute(6, "quick"), tmp_path)
+
+
+def test_the_page_holds_all_and_fetches_nothing(tmp_path: Path) -> None:
+    toy = Toy(6, "quick")
+    results = campaign.run(toy, tmp_path)
+    odd = Result("toy:6:T-1:<b>", failures=(("toy:6:T-1:<b>", "a < b"),))
+    html, as_json = campaign_report.write(campaign.data(toy, [*results, odd], 1.5, 2), tmp_path)
+    page = html.read_text()
+    assert NOTICE in page
+    assert "toy:6:T-1:4" in page
+    assert "a &lt; b" in page
+    assert "<b>" not in page
+    assert "http" not in page
+    found = json.loads(as_json.read_text())
+    assert found["identity"]["seed"] == 6
+    assert found["identity"]["firmware"] == campaign.firmware_hash()
+    assert found["failures"][0] == {"id": "toy:6:T-1:4", "why": "its square"}
+    assert found["run"] == {"seconds": 1.5, "workers": 2}
+
+
+@pytest.mark.parametrize("case", ["", "toy", "toy:x:T-1:3", "other:1:T-1:3", "toy:6:T-1"])
+def test_an_id_that_names_no_case_is_refused(case: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no case of campaign toy"):
+        list(Toy(6, "quick").replay(case, tmp_path))
