@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cisterna import cli_benches, cli_reading, cli_therapy, units
+from cisterna import cli_benches, cli_campaigns, cli_reading, cli_therapy, units
 from cisterna.cli_options import emit, ignore_interrupts, say_why
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
@@ -102,12 +102,13 @@ app = typer.Typer(
 
 for _function, _lines in _COMMANDS:
     app.command(epilog=_examples(_lines))(_function)
-for _function, _lines in cli_benches.BENCH_COMMANDS:
+for _function, _lines in (*cli_benches.BENCH_COMMANDS, *cli_campaigns.CAMPAIGNS):
     cli_benches.bench.command(epilog=_examples(_lines))(_function)
 app.add_typer(
     cli_benches.bench,
     epilog=_examples(
         """cisterna bench speed --json
+        cisterna bench powercut --full --report evidence
         cisterna bench calibrate --steps 5000 --water 22C 498.1mg 499.0mg 498.7mg"""
     ),
 )

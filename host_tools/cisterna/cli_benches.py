@@ -152,7 +152,7 @@ def flash(
 
 bench = typer.Typer(
     name="bench",
-    help="Measure a pump, virtual or real.",
+    help="Measure a pump, virtual or real, or run a campaign.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -787,7 +787,7 @@ def test_bench_names(cisterna: Cisterna) -> None:
     assert shown.code == 2
     assert "No such command 'nonesuch'" in shown.err
     listed = re.findall(r"^  ([a-z]+)  ", cisterna("bench", "--help").out, re.MULTILINE)
-    assert {"speed", "calibrate"} <= set(listed)
+    assert {"speed", "calibrate", "powercut"} <= set(listed)
 
 
 def test_names_are_shown_as_they_are(cisterna: Cisterna, bench: VirtualBench) -> None:

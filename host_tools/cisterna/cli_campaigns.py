@@ -1,0 +1,174 @@
+"""``cisterna bench NAME``: the campaigns.
+
+A campaign ends with exit code 0 only if every case holds. Interrupted, the same command goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cisterna import campaign as campaigns
+from cisterna import campaign_report, screens
+from cisterna.cli_options import Json, emit, say_why, whole_number
+from cisterna.errors import Interrupted, UsageError, quoted
+
+_MOST_SHOWN = 20  # failures on the terminal
+
+BenchName = Annotated[
+    str, typer.Option("--bench", metavar="B", help="virtual, or emulated: a whole Pico.")
+]
+Seed = Annotated[str, typer.Option("--seed", metavar="N", help="Of everything random.")]
+Full = Annotated[
+    bool,
+    typer.Option("--full/--quick", help="The requirements' full figures, or a quick setting."),
+]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="DIR", help="Where report and results go; else a folder of its own."
+    ),
+]
+ReplayCase = Annotated[
+    str | None,
+    typer.Option("--replay", metavar="ID", help="Run this one case again, step by step."),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N", help="Processes at once; else one a processor."),
+]
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Generator[Callable[[int, int, int], None], None, None]:
+    """A bar on stderr, on a terminal only, with the failures so far and the time left."""
+    shown = screens.console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
+        task = bar.add_task(what, total=None, failed=0)
+
+        def tell(done: int, total: int, failed: int) -> None:
+            bar.update(task, completed=done, total=total, failed=failed)
+
+        yield tell
+
+
+def run(
+    campaign: campaigns.Campaign,
+    report: Path | None,
+    replay: str | None,
+    workers: str | None,
+    as_json: bool,
+) -> None:
+    """Run ``campaign``, or replay one case of it, and show what came out."""
+    folder = report or campaigns.default_folder(campaign)
+    if replay is not None:
+        _replay(campaign, replay, folder, as_json)
+        return
+    at_once = whole_number(workers, "--workers", 1) or campaigns.default_workers()
+    start = time.monotonic()
+    try:
+        with _bar(campaign.name) as tell:
+            results = campaigns.run(campaign, folder, at_once, tell)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"what was found so far is kept in {folder}", "the same command goes on from there"
+        ) from None
+    verdict = campaigns.data(campaign, results, time.monotonic() - start, at_once)
+    html, _ = campaign_report.write(verdict, folder)
+    found = campaigns.failures(results)
+    if as_json:
+        emit(verdict)
+    else:
+        shown = screens.console()
+        screens.rows(
+            shown,
+            [
+                (row.requirement, f"{row.measured}: {'holds' if row.holds else 'FAILS'}")
+                for row in campaign.evidence(results)
+            ],
+        )
+        for case, why in found[:_MOST_SHOWN]:
+            screens.note(shown, f"{case}  {why}", "red")
+        if len(found) > _MOST_SHOWN:
+            screens.note(shown, f"and {len(found) - _MOST_SHOWN} more, in the report", "red")
+        screens.path(shown, str(html))
+    if found:
+        say_why(
+            f"campaign {campaign.name}, seed {campaign.seed}: {len(found)} failures",
+            f"see one step by step: cisterna bench {campaign.name} --replay {found[0][0]}",
+        )
+        raise typer.Exit(1)
+
+
+def _replay(campaign: campaigns.Campaign, case: str, folder: Path, as_json: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = screens.console()
+    told: list[str] = []
+    for line in campaign.replay(case, folder):
+        told.append(line)
+        if not as_json:
+            screens.note(shown, line)
+    holds = told[-1] == "verdict: all holds"
+    if as_json:
+        emit({"id": case, "holds": holds, "steps": told})
+    if not holds:
+        raise typer.Exit(1)
+
+
+def _setting(full: bool) -> campaigns.Setting:
+    return "full" if full else "quick"
+
+
+def powercut(
+    bench: BenchName = "virtual",
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Cut the power at every operation of the flash, and at random (PWR-1 to PWR-5).
+
+    Every cut is followed by a start that is judged by the plant: account, settings, delivery, log.
+    """
+    from cisterna.powercut import PowerCut
+
+    number = whole_number(seed, "--seed") or 0
+    if bench != "virtual":
+        raise UsageError(f"powercut does not run on bench {quoted(bench)}", "it runs on: virtual")
+    run(PowerCut(number, _setting(full)), report, replay, workers, as_json)
+
+
+# Every campaign, with its examples, one a line.
+CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
+    (
+        powercut,
+        """cisterna bench powercut
+        cisterna bench powercut --full --report evidence
+        cisterna bench powercut --replay powercut:1:PWR-2:17:half_program""",
+    ),
+)
