@@ -42,9 +42,10 @@ class Bench(abc.ABC):
     """Use as a context manager. Times are the bench's own, from when it was opened.
 
     ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
-    runs, power, power_cuts, cable, chip (counts of the processor and its flash), inject, refill,
-    flash_files, service (its button can be pressed), rotor (the plant turns the pump's rotor
-    sensor), battery (its voltage can be set), tone (edges() tells what sounds).
+    runs, power, flash_cuts (of power, at a flash operation), power_cuts (at any instant too),
+    cable, chip (counts of the processor and its flash), inject, refill, flash_files, service (its
+    button can be pressed), rotor (the plant turns the pump's rotor sensor), battery (its voltage
+    can be set), tone (edges() tells what sounds).
     """
 
     name: str
@@ -193,8 +194,8 @@ class Bench(abc.ABC):
 
         ``cycle``: behind the instruction in which the processor has executed that many cycles.
         ``flash_op``: before the n-th (1: the next) program or erase of the flash changes
-        anything, or with ``torn`` in the middle of it, leaving it in that shape; a shape of the
-        other kind of operation cuts before it. ``us``: after that much simulated time.
+        anything, or with ``torn`` in the middle of it, leaving it in that shape, one of those
+        that the bench knows (all know half_program and half_erase). ``us``: after that much simulated time.
         """
         raise self._lacking("power cuts")
 

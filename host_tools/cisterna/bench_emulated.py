@@ -65,6 +65,7 @@ class EmulatedBench(Bench):
             "truth",
             "edges",
             "power",
+            "flash_cuts",
             "power_cuts",
             "cable",
             "chip",

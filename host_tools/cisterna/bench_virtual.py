@@ -66,6 +66,10 @@ class _Reset(Exception):
         self.told = told
 
 
+class PowerGone(PumpStopped):
+    """The power went, as ``cut_power_at`` asked for."""
+
+
 class VirtualBench(Bench):
     """``seed``: of everything random in the pump. ``trace``: keep edges. ``state``: folder for
     flash, plant and seed, kept and taken up again; a temporary one by default. ``speed``:
@@ -82,6 +86,7 @@ class VirtualBench(Bench):
             "edges",
             "runs",
             "power",
+            "flash_cuts",
             "inject",
             "refill",
             "flash_files",
@@ -115,6 +120,7 @@ class VirtualBench(Bench):
         self._world_us = 0
         self._plant: dict[str, int] | None = None
         self._boots = 0
+        self._armed: list[dict[str, Any]] = []  # for the next power on
         self._reset_cause = _POWER_ON
         self._resets = 0
         self._still = False  # time that could run by itself is held
@@ -190,13 +196,16 @@ class VirtualBench(Bench):
             "unique_id": hashlib.sha256(b"cisterna %d" % self._seed).hexdigest()[:16],
             "reset_cause": self._reset_cause,
             "seed": int.from_bytes(digest[8:11], "little"),
+            "flash_faults": self._armed,
         }
 
     def power_on(self) -> None:
-        if self._process is None:
+        if not self.powered:
             self._reset_cause = _POWER_ON
             self._still = False
             self._start()
+            with contextlib.suppress(PowerGone):
+                self._ask("truth")
 
     def _start(self) -> None:
         request_read, request_write = os.pipe()
@@ -205,6 +214,7 @@ class VirtualBench(Bench):
         config_path = self.state / "board.json"
         config_path.write_text(json.dumps(self._config(request_read, answer_write)))
         self._boots += 1
+        self._armed = []
         environment = dict(os.environ)
         environment["CISTERNA_VIRTUAL"] = str(config_path)
         environment["MICROPYPATH"] = f"{self._firmware}:.frozen"
@@ -225,13 +235,49 @@ class VirtualBench(Bench):
         self._answers = os.fdopen(answer_read, "rb", buffering=0)
         self._buffer = b""
         self._number = 0
-        self._ask("truth")
 
     def cut_power(self) -> None:
-        if self._process is None:
+        self._armed = []
+        if not self.powered:
             return
         self._stand_still()
         self._plant_now()
+        self._save_state()
+        self._end_process()
+
+    @property
+    def powered(self) -> bool:
+        with contextlib.suppress(PowerGone):
+            if self._process is not None:
+                self._ask("truth")
+        return self._process is not None
+
+    def cut_power_at(
+        self,
+        *,
+        cycle: int | None = None,
+        flash_op: int | None = None,
+        torn: str | None = None,
+        us: int | None = None,
+    ) -> None:
+        if flash_op is None or cycle is not None or us is not None:
+            raise self._lacking("power cuts but those at a flash operation")
+        if flash_op < 1:
+            raise ValueError(f"flash_op of a power cut must be 1 or more, not {flash_op}")
+        self._arm({"fault": "cut", "at": flash_op, "torn": torn})
+
+    def disarm_cut(self) -> None:
+        self._arm({"fault": "cut", "at": 0})
+
+    def _arm(self, fault: dict[str, Any]) -> None:
+        if self.powered:
+            self._ask("flash_fault", **fault)
+        else:
+            self._armed = [fault] if fault["at"] else []
+
+    def _power_went(self, truth: dict[str, int]) -> None:
+        """The VM ended in the cut that was asked for, and told the truth of that instant."""
+        self._keep_plant(truth)
         self._save_state()
         self._end_process()
 
@@ -305,6 +351,7 @@ class VirtualBench(Bench):
                 self._resets += 1
                 self._reset_cause = reset.told["reset"]
                 self._start()
+                self._ask_once("truth")
 
     def _ask_once(self, operation: str, **values: Any) -> dict[str, Any]:
         if self._process is None:
@@ -320,6 +367,9 @@ class VirtualBench(Bench):
                     answer = json.loads(line)
                     if "reset" in answer:
                         raise _Reset(answer)
+                    if "power_cut" in answer:
+                        self._power_went(answer["power_cut"])
+                        raise PowerGone("the power went at a flash operation")
                     if answer["id"] != self._number:
                         continue  # of a request that Ctrl-C abandoned
                     if "error" in answer:
@@ -337,16 +387,19 @@ class VirtualBench(Bench):
     # -- instruments --------------------------------------------------------------------------
 
     def _advance_us(self, us: int) -> None:
-        if self._process is None:
+        if not self.powered:
             self._world_us += us
             return
-        self._stand_still()
+        until_us = self._world_us
         try:
-            now = self._ask("truth")["time_us"]
-            self._ask("advance", until_us=now + us)
+            self._stand_still()
+            until_us = self._ask("truth")["time_us"] + us
+            self._ask("advance", until_us=until_us)
+        except PowerGone:  # the rest of the time passes without power
+            self._world_us = max(self._world_us, until_us)
         finally:
             self._still = False
-            if self._speed:
+            if self._speed and self._process is not None:
                 self._ask("pace", speed=self._speed)
 
     def pace(self, speed: float) -> None:
@@ -356,11 +409,11 @@ class VirtualBench(Bench):
             self._ask("pace", speed=speed)
 
     def truth(self) -> dict[str, int]:
-        if self._process is None:
+        if self.powered:
+            values = self._ask("truth")
+        else:
             assert self._plant is not None
             values = {**self._plant, "time_us": self._world_us}
-        else:
-            values = self._ask("truth")
         values["resets"] = self._resets
         return {name: value for name, value in values.items() if name != "id"}
 
