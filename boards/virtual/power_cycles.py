@@ -132,7 +132,7 @@ class Recovery:
     def _prepare(self, frame, number):
         """The plant as it was at the cut, ticks and entropy of this case alone."""
         bed = self.bed
-        bed.plant.restore(plant_state(bed.plant, frame))
+        bed.plant.restore(frame[6])
         bed._starts = _RECOVERY_STARTS + number % 10_000
 
     def tear(self, operation, shape, number):
@@ -170,16 +170,6 @@ class Recovery:
             for flash in reversed(flashes):
                 flash.undo()
         return found, why
-
-
-def plant_state(plant, frame):
-    """``Plant.restore``'s state at the instant of ``frame``."""
-    state = plant.state()
-    pulses, residual_pl = frame[5], frame[6]
-    state["pulses"] = state["steps"] = pulses
-    state["residual_pl"] = residual_pl
-    state["delivered_pl"] = pulses * plant.step_pl
-    return state
 
 
 def shapes_of(request, kind, number):

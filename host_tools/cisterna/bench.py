@@ -195,7 +195,8 @@ class Bench(abc.ABC):
         ``cycle``: behind the instruction in which the processor has executed that many cycles.
         ``flash_op``: before the n-th (1: the next) program or erase of the flash changes
         anything, or with ``torn`` in the middle of it, leaving it in that shape, one of those
-        that the bench knows (all know half_program and half_erase). ``us``: after that much simulated time.
+        that the bench knows (all know half_program and half_erase). ``us``: after that much
+        simulated time.
         """
         raise self._lacking("power cuts")
 
