@@ -335,9 +335,7 @@ def largest(results: Iterable[Result], figure: str) -> int | None:
     return max((each.figures[figure] for each in results if figure in each.figures), default=None)
 
 
-def data(
-    campaign: Campaign, results: list[Result], took_s: float, workers: int
-) -> dict[str, Any]:
+def data(campaign: Campaign, results: list[Result], took_s: float, workers: int) -> dict[str, Any]:
     """The verdict as JSON. All but "run" follows from identity and commit alone."""
     found = failures(results)
     return {
