@@ -81,7 +81,7 @@ class RecordedFlash(nor_flash.NorFlash):
 class Bed(virtual_pump.Pump):
     """A pump that is off until ``power_on``, on the flash in IMAGE. ``on_mount(flash)`` is called
     before anything is read from it. ``over_steps``: what the account said too much when the last
-    start had read it."""
+    start had read it. ``written``: event records below this number are durable."""
 
     def __init__(self, reservoir_pl=20_000_000_000):
         self.plant = Plant(STEP_PL, reservoir_pl)
@@ -89,6 +89,7 @@ class Bed(virtual_pump.Pump):
         self.stepper = None
         self.app = None
         self.over_steps = 0
+        self.written = 0
         self.on_mount = lambda flash: None
         self._make_stepper = StepperVirtual
         self._port = virtual_pump.SilentPort()
@@ -108,6 +109,15 @@ class Bed(virtual_pump.Pump):
         vfs.mount(vfs.VfsLfs2(self.flash, progsize=nor_flash.PAGE), ROOT)
         super().power_on()
         self.over_steps = self.app.ledger.steps() - self.plant.pulses
+        log = self.app.log
+        self.written = log.next
+        tell_ledger = log.on_written
+
+        def written():
+            self.written = log.next
+            tell_ledger()
+
+        log.on_written = written
 
     def power_off(self):
         """Everything stops now; pulses that are queued do not happen."""

@@ -54,11 +54,6 @@ class Life:
     def in_bolus(self):
         return self.bed.world.now_us <= self._bolus_until_us
 
-    def next_event(self):
-        """Records below this number are durable, or were before this start."""
-        app = self.bed.app
-        return app.log.next if app else self.known_next
-
     def frame(self):
         """All that is known now: what ``power_judge.judge`` takes."""
         bed = self.bed
@@ -68,7 +63,7 @@ class Life:
             self.settings,
             self.refills,
             self.in_bolus if bed.app else False,
-            self.next_event(),
+            max(self.known_next, bed.written),
             bed.over_steps,
             bed.plant.pulses,
             bed.plant.state(),
@@ -199,7 +194,7 @@ def second_frame(bed, frame):
     app = bed.app
     if app is not None:  # it has read what is stored: from here on that is what must be there
         in_bolus = False
-        next_event = max(next_event, app.log.next)
+        next_event = max(next_event, bed.written)
         over = bed.over_steps
     plant = bed.plant
     return (
