@@ -87,7 +87,7 @@ class Bed(virtual_pump.Pump):
         self.plant = Plant(STEP_PL, reservoir_pl)
         self.flash = None
         self.stepper = None
-        self.app = None
+        self.app = self._main = self._trace = None
         self.over_steps = 0
         self.written = 0
         self.on_mount = lambda flash: None

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cisterna import cli_benches, cli_campaigns, cli_reading, cli_therapy, units
+from cisterna import cli_benches, cli_campaigns, cli_log, cli_reading, cli_therapy, units
 from cisterna.cli_options import emit, ignore_interrupts, say_why
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
@@ -63,10 +63,11 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna refill --measured "3.2 mL" --fill "20 mL" --reason early""",
     ),
     (
-        cli_reading.log,
+        cli_log.log,
         """cisterna log
-        cisterna log --last 20
-        cisterna log --follow""",
+        cisterna log --last 20 --follow
+        cisterna log --event power_lost --since "3 days"
+        cisterna log --faults --json""",
     ),
     (
         cli_therapy.clock,

@@ -1,20 +1,16 @@
-"""Subcommands that only read: ports, status, log, report."""
+"""Subcommands that only read: ports, status, report. The log: ``cli_log``."""
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cisterna import finding, screens
-from cisterna.cli_options import Json, Port, emit, progress, say_why, whole_number
-from cisterna.errors import UsageError
+from cisterna.cli_options import Json, Port, emit, progress, say_why
 from cisterna.interrogation import interrogate
-from cisterna.programmer import Event, as_data
+from cisterna.programmer import as_data
 
 _LOOK_EVERY_S = 1.0  # while following the log
 
@@ -59,64 +55,6 @@ def status(port: Port = None, as_json: Json = False) -> None:
         emit(seen.as_data())
     else:
         screens.status_screen(screens.console(), seen)
-
-
-def log(
-    first: Annotated[
-        str | None, typer.Option(metavar="N", help="Start at record number N.")
-    ] = None,
-    last: Annotated[str | None, typer.Option(metavar="N", help="The last N records only.")] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new records until Ctrl-C.")
-    ] = False,
-    port: Port = None,
-    as_json: Json = False,
-) -> None:
-    """Print the event log, oldest first.
-
-    Times are wall time where the pump's clock was set, else the pump's clock since a start.
-    """
-    if first is not None and last is not None:
-        raise UsageError("--first and --last were both given", "give one of them")
-    from_number, count = whole_number(first, "--first"), whole_number(last, "--last", 1)
-    if follow and as_json:
-        raise UsageError("--follow never ends, and --json is one document", "give one of them")
-    with finding.open_pump(port) as pump:
-        where = pump.session.link.name
-        next_event = pump.status().next_event
-        begin = max(0, next_event - count) if count is not None else from_number or 0
-        with progress("reading the log") as tell:
-            events = list(pump.events(begin, tell))
-        boots = pump.identity.boots
-    if as_json:
-        emit({"events": [_event_data(event) for event in events], "next": next_event})
-        return
-    shown = screens.console()
-    start = boots - sum(event.name == "pump_started" for event in events)
-    for event in events:
-        start += event.name == "pump_started"
-        shown.print(screens.event_line(event, start))
-    if follow:
-        _follow(shown, where, events[-1].sequence + 1 if events else next_event)
-
-
-def _follow(shown: Console, where: str, begin: int) -> NoReturn:
-    """Print records from ``begin`` on as they come; the pump is free in between."""
-    while True:
-        sys.stdout.flush()
-        time.sleep(_LOOK_EVERY_S)
-        with finding.open_pump(where) as pump:
-            events = list(pump.events(begin))
-            boots = pump.identity.boots
-        start = boots - sum(event.name == "pump_started" for event in events)
-        for event in events:
-            start += event.name == "pump_started"
-            shown.print(screens.event_line(event, start))
-            begin = event.sequence + 1
-
-
-def _event_data(event: Event) -> dict[str, Any]:
-    return {**as_data(event), "name": event.name, "text": event.text}
 
 
 def report(

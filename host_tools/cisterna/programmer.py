@@ -144,12 +144,41 @@ class Event:
             return f"pump started, reset cause: {messages.RESET_CAUSES[self.value]}"
         if self.name == "fault_latched":
             return f"fault latched, motor stopped: {messages.FAULTS[self.value][1]}"
+        if self.name == "power_lost" and self.value < 0:
+            return "power was lost; the clock cannot tell for how long"
         if self.name == "clock_set":
             return "wall time set" + (f", it was {self.value} s before" if self.value else "")
         text = messages.EVENTS.get(self.code, ("", f"event {self.code}, value {{a}}"))[1]
         if "{a} pL" in text:
             return text.replace("{a} pL", units.format_volume_pl(self.value))
         return text.format(a=self.value)
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """One fault record. ``text``: what was seen, and where. Else as Event."""
+
+    sequence: int
+    code: int
+    uptime_us: int
+    wall_s: int
+    text: str
+    damaged: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the fault in the table."""
+        if self.damaged:
+            return "damaged_record"
+        return messages.FAULTS.get(self.code, ("unknown_fault", ""))[0]
+
+    @property
+    def words(self) -> str:
+        """The record in words."""
+        if self.damaged:
+            return "this record is damaged"
+        what = messages.FAULTS.get(self.code, ("", f"fault {self.code}"))[1]
+        return f"{what}: {self.text}" if self.text else what
 
 
 @dataclass(frozen=True)
@@ -190,6 +219,23 @@ def parse_events(records: bytes, first: int) -> list[Event]:
         sequence, code, _, _, uptime_us, wall_s, value = struct.unpack(messages.EVENT_FORMAT, body)
         events.append(Event(sequence, code, uptime_us, wall_s, value, damaged=False))
     return events
+
+
+def parse_faults(records: bytes, first: int) -> list[FaultRecord]:
+    """Fault records as the pump stores them; the first has sequence number ``first``."""
+    faults: list[FaultRecord] = []
+    for at in range(0, len(records), messages.FAULT_SIZE):
+        raw = records[at : at + messages.FAULT_SIZE]
+        body, crc = raw[:-4], raw[-4:]
+        whole = len(raw) == messages.FAULT_SIZE and crc32(body) == int.from_bytes(crc, "little")
+        if not whole:
+            faults.append(FaultRecord(first + len(faults), 0, 0, 0, "", damaged=True))
+            continue
+        row = struct.unpack(messages.FAULT_FORMAT, body)
+        sequence, code, _, size, uptime_us, wall_s, octets = row
+        text = octets[:size].decode("utf-8", "replace")
+        faults.append(FaultRecord(sequence, code, uptime_us, wall_s, text, damaged=False))
+    return faults
 
 
 class Programmer:
@@ -281,6 +327,27 @@ class Programmer:
                 return
             yield from events
             number += len(events)
+            if progress is not None:
+                progress(number - start, reply["next"] - start)
+            if number >= reply["next"]:
+                return
+
+    def faults(
+        self, first: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[FaultRecord]:
+        """Fault records, as ``events``."""
+        number = first
+        start: int | None = None
+        while True:
+            reply = self.session.request(messages.GET_FAULTS, {"first": number})
+            number = max(number, reply["oldest"])
+            if start is None:
+                start = number
+            faults = parse_faults(reply["records"], number)
+            if not faults:
+                return
+            yield from faults
+            number += len(faults)
             if progress is not None:
                 progress(number - start, reply["next"] - start)
             if number >= reply["next"]:
@@ -443,6 +510,7 @@ __all__ = [
     "Account",
     "Done",
     "Event",
+    "FaultRecord",
     "Identity",
     "NoReply",
     "Prepared",
@@ -452,4 +520,5 @@ __all__ = [
     "as_data",
     "connect",
     "parse_events",
+    "parse_faults",
 ]

@@ -29,7 +29,7 @@ from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
 from cisterna.finding import Answer
 from cisterna.interrogation import Interrogation
 from cisterna.prescription import Therapy
-from cisterna.programmer import Account, Event, Status, Values
+from cisterna.programmer import Account, Event, FaultRecord, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
     BY_COMMAND,
@@ -484,15 +484,24 @@ def refill_verdict(found: Values) -> Text:
 
 def event_line(event: Event, start: int) -> Text:
     """One record: number, time, words. ``start``: the start of the pump it belongs to."""
-    if event.damaged:
+    bad = event.damaged or event.name in _ALARMING
+    return _record_line(event, f"start {start} + ", event.text, bad)
+
+
+def fault_line(fault: FaultRecord) -> Text:
+    """One fault record: number, time, words."""
+    return _record_line(fault, "start + ", fault.words, True)
+
+
+def _record_line(record: Event | FaultRecord, start: str, words: str, bad: bool) -> Text:
+    if record.damaged:
         when = "?"
-    elif event.wall_s:
-        when = wall(event.wall_s, True)
+    elif record.wall_s:
+        when = wall(record.wall_s, True)
     else:
-        when = f"start {start} + {pump_clock(event.uptime_us)}"
-    line = Text(f"{event.sequence:>6}  {when:<27}  ", style=_QUIET)
-    style = _BAD if event.damaged or event.name in _ALARMING else "not dim"
-    return line.append(plain(event.text), style=style)
+        when = start + pump_clock(record.uptime_us)
+    line = Text(f"{record.sequence:>6}  {when:<27}  ", style=_QUIET)
+    return line.append(plain(words), style=_BAD if bad else "not dim")
 
 
 _ALARMING = ("fault_latched", "discrepancy", "empty_reservoir")
