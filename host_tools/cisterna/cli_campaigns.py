@@ -155,12 +155,22 @@ def powercut(
 
     Every cut is followed by a start that is judged by the plant: account, settings, delivery, log.
     """
-    from cisterna.powercut import PowerCut
-
     number = whole_number(seed, "--seed") or 0
-    if bench != "virtual":
-        raise UsageError(f"powercut does not run on bench {quoted(bench)}", "it runs on: virtual")
-    run(PowerCut(number, _setting(full)), report, replay, workers, as_json)
+    campaign: campaigns.Campaign
+    if bench == "virtual":
+        from cisterna.powercut import PowerCut
+
+        campaign = PowerCut(number, _setting(full))
+    elif bench == "emulated":
+        from cisterna.powercut_emulated import EmulatedPowerCut
+
+        campaign = EmulatedPowerCut(number, _setting(full))
+    else:
+        raise UsageError(
+            f"powercut does not run on bench {quoted(bench)}",
+            "it runs on: virtual, emulated",
+        )
+    run(campaign, report, replay, workers, as_json)
 
 
 # Every campaign, with its examples, one a line.
