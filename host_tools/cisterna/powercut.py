@@ -248,16 +248,19 @@ class PowerCut(Campaign):
                     stdout=subprocess.PIPE,
                     stderr=errors,
                 )
-            state, ended = None, False
+            state: dict[str, Any] | None = None
+            ended = False
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    told = json.loads(line) if line.startswith(b"{") else {}
+                    if not line.startswith(b"{"):
+                        continue
+                    told: dict[str, Any] = json.loads(line)
                     if "state" in told:
                         state = told["state"]
                     elif "end" in told:
                         ended = True
-                    elif told:
+                    else:
                         yield told
                 process.wait()
                 if not ended:

@@ -17,7 +17,7 @@ from cisterna.campaign import Result
 from cisterna.powercut import PowerCut
 from host_tools.tests.test_seeded_bugs import copied
 
-OPERATIONS = 260  # of the story, the first that drops a file of the log among them
+OPERATIONS = 260  # of the story, which then is where the log fills
 SLICE = 65
 
 
@@ -80,7 +80,8 @@ BUGS = (
         (
             (
                 "        stored = dict(prescription)\n",
-                "        if self.current and prescription is not self.current:\n"
+                '        low = "low_mark_nl"\n'
+                "        if self.current and prescription[low] != self.current[low]:\n"
                 "            half = dict(self.current)\n"
                 '            half["rate_nl_day"] = prescription["rate_nl_day"]\n'
                 '            half["mode"] = prescription["mode"]\n'
@@ -99,17 +100,22 @@ BUGS = (
         "firmware/pump/app.py",
         (
             (
-                "                self.delivery.begin()\n",
-                "                self.delivery.begin()\n"
-                "                if self.ledger.interrupted:\n"
-                "                    self.delivery.start_bolus(3_000, 12_000_000)\n",
+                "        self.motion.start(self.start_task)\n",
+                "        self.motion.start(self.start_task)\n"
+                "        if self.ledger.interrupted:\n"
+                "            self.delivery.start_bolus(3_000, 12_000_000)\n",
             ),
         ),
     ),
     Bug(
         "a stop is forgotten over a restart",
         "firmware/pump/delivery.py",
-        (("self._store.commit(self._store.current, True)", "self._store.halted = True"),),
+        (
+            (
+                "self._store.commit(self._store.current, True)",
+                "self._store.halted = True\n        self._store._seal()",
+            ),
+        ),
     ),
     Bug(
         "numbers of events are used again",
