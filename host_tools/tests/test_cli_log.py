@@ -1,0 +1,105 @@
+"""``cisterna log``: filters, the fault log, damaged records."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cisterna.bench_virtual import VirtualBench
+from host_tools.tests.conftest import Cisterna
+from pump_wire import messages
+
+DAY = "2027-01-15"  # what the pump's clock is set to, at 08:00 UTC
+WALL_S = 1_800_000_000
+
+
+def names(cisterna: Cisterna, *words: str) -> list[str]:
+    """Names of the records that the command shows."""
+    return [event["name"] for event in cisterna("log", *words, "--json").json["events"]]
+
+
+@pytest.fixture
+def lived(cisterna: Cisterna, bench: VirtualBench) -> VirtualBench:
+    """A pump with a history: programmed, a day, clock set, two hours, restarted, an hour."""
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    bench.advance(days=1)
+    with bench.programmer() as pump:
+        pump.set_clock(WALL_S)
+    bench.advance(hours=2)
+    assert cisterna("stop", "--yes").code == 0
+    bench.cut_power()
+    bench.power_on()
+    bench.advance(hours=1)
+    assert cisterna("resume", "--yes").code == 0
+    return bench
+
+
+@pytest.mark.usefixtures("lived")
+def test_events_of_a_name(cisterna: Cisterna) -> None:
+    assert names(cisterna, "--event", "pump_started") == ["pump_started"] * 2
+    both = names(cisterna, "--event", "delivery_stopped", "--event", "power_lost")
+    assert both == ["delivery_stopped", "power_lost"]
+    assert names(cisterna, "--event", "pump_started", "--last", "1") == ["pump_started"]
+    assert names(cisterna, "--event", "bolus_done") == []
+
+
+@pytest.mark.usefixtures("lived")
+def test_events_since_a_while_ago(cisterna: Cisterna) -> None:
+    assert "delivery_resumed" in names(cisterna, "--since", "1 min")
+    assert "pump_started" not in names(cisterna, "--since", "59 min")
+    hour = names(cisterna, "--since", "61 min")
+    assert hour[0] == "pump_started"
+    assert "power_lost" in hour
+
+
+def test_events_since_a_date(cisterna: Cisterna, lived: VirtualBench) -> None:
+    shown = cisterna("log", "--since", DAY)
+    assert shown.code == 1 or shown.code == 2
+    assert "the pump's clock is not set" in shown.err
+    with lived.programmer() as pump:
+        pump.set_clock(WALL_S + 4 * 3600)
+    assert "clock_set" in names(cisterna, "--since", DAY)
+    late = names(cisterna, "--since", f"{DAY}T09:30")
+    assert "delivery_stopped" in late
+    assert late.count("clock_set") == 1
+    assert "prescription_committed" not in late
+    assert cisterna("log", "--since", "2027-13-01").code == 2
+
+
+def test_filters_that_make_no_sense_are_refused(cisterna: Cisterna, bench: VirtualBench) -> None:
+    assert bench.truth()["steps"] == 0
+    shown = cisterna("log", "--event", "power_list")
+    assert shown.code == 2
+    assert "power_lost" in shown.err
+    assert cisterna("log", "--since", "yesterday").code == 2
+    assert cisterna("log", "--faults", "--event", "power_lost").code == 2
+
+
+def test_fault_log(cisterna: Cisterna, bench: VirtualBench) -> None:
+    assert cisterna("log", "--faults").out == ""
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    bench.cut_power()
+    for slot in (0, 1):
+        path = f"/prescription.{slot}"
+        bench.write_flash_file(path, bench.read_flash_file(path)[:-1] + b"?")
+    bench.power_on()
+    shown = cisterna("log", "--faults")
+    assert shown.code == 0
+    assert re.match(r" +0  start \+ 0 d 00:00:00.*prescription", shown.out)
+    (fault,) = cisterna("log", "--faults", "--json").json["faults"]
+    assert (fault["name"], fault["damaged"]) == ("settings_damaged", False)
+    assert names(cisterna, "--event", "fault_latched") == ["fault_latched"]
+
+
+def test_a_damaged_record_is_shown_whatever_is_asked_for(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    bench.cut_power()
+    slot = bytearray(bench.read_flash_file("/log/s0/now"))
+    slot[8 + messages.EVENT_SIZE + 8] ^= 1
+    bench.write_flash_file("/log/s0/now", bytes(slot))
+    bench.power_on()
+    assert names(cisterna, "--event", "bolus_done") == ["damaged_record"]
+    assert "this record is damaged" in cisterna("log", "--since", "1 min").out
