@@ -173,6 +173,21 @@ def powercut(
     run(campaign, report, replay, workers, as_json)
 
 
+def flips(
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Flip two bits of what sets a dose, in memory and in store (FLT-4)."""
+    from cisterna.flips import Flips
+
+    number = whole_number(seed, "--seed") or 0
+    run(Flips(number, _setting(full)), report, replay, workers, as_json)
+
+
 # Every campaign, with its examples, one a line.
 CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
     (
@@ -180,5 +195,10 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         """cisterna bench powercut
         cisterna bench powercut --full --report evidence
         cisterna bench powercut --replay powercut:1:PWR-2:17:half_program""",
+    ),
+    (
+        flips,
+        """cisterna bench flips --full
+        cisterna bench flips --replay flips:1:FLT-4:3.17""",
     ),
 )

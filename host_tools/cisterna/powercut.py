@@ -16,15 +16,14 @@ The runs themselves are ``boards/virtual/power_cycles.py``, thousands in one VM.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cisterna import vm_runs
 from cisterna.boards import project_root
 from cisterna.campaign import (
     Batch,
@@ -38,7 +37,6 @@ from cisterna.campaign import (
     largest,
 )
 from cisterna.errors import UsageError, quoted
-from cisterna.vm import find_vm
 
 PROGRAM_SHAPES = (
     "nothing_program",
@@ -48,12 +46,11 @@ PROGRAM_SHAPES = (
 )
 ERASE_SHAPES = ("nothing_erase", "half_erase", "most_erase", "unreadable_erase")
 _WRAPS = 2
-_HEAP = "64m"
 _BATCH = 250  # cuts a batch
 _SEGMENT = 250  # cuts of the living image a batch: what is lost when one is interrupted
 _LIVING = {"quick": 250, "full": 30_000}
 _BASAL_LIMIT, _BOLUS_LIMIT = 5, 20  # steps of 0.1 uL, ACC-2
-_SLACK = 200  # operations of the log filling that count as the story's own
+_SLACK = 120  # operations of the log filling that count as the story's own
 
 REQUIREMENTS = ("PWR-1", "PWR-2", "PWR-3", "PWR-4")
 
@@ -74,7 +71,7 @@ class PowerCut(Campaign):
         super().__init__(seed, setting)
         self.only = only
         self.tree = tree or project_root()
-        self._story: tuple[str, int] | None = None
+        self._told: dict[str, Any] | None = None  # of the story without a fault
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "requirements": list(self.only)}
@@ -84,13 +81,17 @@ class PowerCut(Campaign):
     def _id(self, *parts: object) -> str:
         return ":".join(map(str, (self.name, self.seed, *parts)))
 
+    def _story(self) -> dict[str, Any]:
+        """What one run of the story without a fault told; run once."""
+        if self._told is None:
+            self._told = next(self._run({"do": "count", "wraps": _WRAPS}))
+        return self._told
+
     def _operations(self) -> tuple[str, int]:
         """Kind of every operation of the story ("p" or "e"), and where the log begins to fill."""
-        if self._story is None:
-            told = next(self._run({"do": "count", "wraps": _WRAPS}))
-            fills = next(at for at, name in told["marks"] if name.startswith("the log fills"))
-            self._story = told["kinds"], fills
-        return self._story
+        told = self._story()
+        fills = next(at for at, name in told["marks"] if name.startswith("the log fills"))
+        return told["kinds"], fills
 
     def batches(self) -> list[Batch]:
         kinds, fills = self._operations()
@@ -153,8 +154,7 @@ class PowerCut(Campaign):
         numbers = [int(case.split(":")[3]) for case in cases]
         first, last = min(numbers), max(numbers)
         if requirement == "none":
-            told = next(self._run({"do": "count", "wraps": _WRAPS}))
-            yield self._result(cases[0], told)
+            yield self._result(cases[0], self._story())
         elif requirement == "PWR-1":
             before = {"program": ["before"], "erase": ["before"]}
             for told in self._run(_cuts(first, last, before)):
@@ -223,52 +223,19 @@ class PowerCut(Campaign):
     ) -> Iterator[dict[str, Any]]:
         """What ``power_cycles`` tells. ``image``: folder with the flash to begin with; ``keep``:
         folder that gets the flash and the state at the end."""
-        folders = (
-            self.tree / "firmware",
-            project_root() / "firmware" / "tests",
-            self.tree / "boards" / "virtual",
-        )
-        path = ":".join([*map(str, folders), ".frozen"])
         with tempfile.TemporaryDirectory(prefix="cisterna-") as temporary:
             work = Path(temporary)
             if image is not None:
                 for name in ("flash.bin", "flash.bin.faults"):
                     if (image / name).is_file():
                         shutil.copyfile(image / name, work / name)
-            (work / "request.json").write_text(json.dumps({"seed": self.seed, **request}))
-            with (
-                (work / "request.json").open("rb") as asked,
-                (work / "errors.txt").open("wb") as errors,
-            ):
-                process = subprocess.Popen(
-                    [find_vm(), "-X", f"heapsize={_HEAP}", "-m", "power_cycles"],
-                    cwd=work,
-                    env={**os.environ, "MICROPYPATH": path},
-                    stdin=asked,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                )
             state: dict[str, Any] | None = None
-            ended = False
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    if not line.startswith(b"{"):
-                        continue
-                    told: dict[str, Any] = json.loads(line)
-                    if "state" in told:
-                        state = told["state"]
-                    elif "end" in told:
-                        ended = True
-                    else:
-                        yield told
-                process.wait()
-                if not ended:
-                    last = (work / "errors.txt").read_text(errors="replace").strip()[-1500:]
-                    raise BrokenCampaign(f"power_cycles failed on {request['do']}: {last}")
-            finally:
-                process.kill()
-                process.wait()
+            asked = {"seed": self.seed, **request}
+            for told in vm_runs.run("power_cycles", asked, work, self.tree):
+                if "state" in told:
+                    state = told["state"]
+                else:
+                    yield told
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 for name in ("flash.bin", "flash.bin.faults"):
