@@ -98,8 +98,11 @@ hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
 hil-emulated: setup ## requirement tests on the emulated Pico
 	$(pytest) hil_tests --bench emulated -n $(JOBS) --timeout $(TEST_TIMEOUT_S)
 
-campaign: setup ## requirement tests with their full figures (long)
-	$(pytest) hil_tests --full
+campaign: setup ## campaigns and requirement tests with their full figures (hours); goes on after Ctrl-C
+	$(BIN)/cisterna bench powercut --full --report build/campaigns
+	$(BIN)/cisterna bench flips --full --report build/campaigns/flips
+	$(BIN)/cisterna bench powercut --bench emulated --full --report build/campaigns/emulated
+	$(pytest) hil_tests --full -k 'not test_campaign'
 
 bench: setup ## how fast the virtual pump and the emulated Pico simulate
 	$(BIN)/cisterna bench speed

@@ -72,6 +72,7 @@ class Recording:
         self.operations = []
         self.kinds = []  # "p" for a program, "e" for an erase, of all of them
         self.marks = []  # [number of its first operation, name] of each step of the story
+        self.broken = ""  # why the story did not come to its end
         self._counting = True
         self._told = told
         self.bed = Bed()
@@ -83,6 +84,10 @@ class Recording:
         except PowerCut:
             if not last or self.total < last:
                 raise
+        except Exception as error:
+            self.broken = "the story ends in %s: %r" % (self.life.name, error)
+        if self.total < first:  # no such operation
+            copy(IMAGE, _BASE)
         self.end = self.life.frame()
         self.bed.power_off()
 
@@ -204,6 +209,16 @@ def cuts(request):
             tell(n=str(number), shape=shape, why=why, **figures(found, frame))
         recovery.happen(kind, block, offset, octets)
         number += 1
+    tell_rest(recording, request, number, "%d")
+
+
+def tell_rest(recording, request, number, form):
+    """What a story that broke off did not come to."""
+    while recording.broken and number <= request["last"]:
+        shapes = (request.get("each") or {}).get(str(number), ("before",))
+        for shape in shapes:
+            tell(n=form % number, shape=shape, why=recording.broken)
+        number += 1
 
 
 def figures(found, frame):
@@ -264,6 +279,7 @@ def pairs(request):
         between.undo()
         recovery.happen(kind, block, offset, octets)
         number += 1
+    tell_rest(recording, request, number, "%d.0")
 
 
 def count(request):
@@ -275,6 +291,7 @@ def count(request):
     copy(IMAGE, _BASE)
     recovery = Recovery(life.known)
     found, why = recovery.start(frame, 0, True)
+    why = recording.broken or why
     told_found(told, found, why)
     tell(
         n="0",

@@ -90,8 +90,8 @@ class PowerCut(Campaign):
     def _operations(self) -> tuple[str, int]:
         """Kind of every operation of the story ("p" or "e"), and where the log begins to fill."""
         told = self._story()
-        fills = next(at for at, name in told["marks"] if name.startswith("the log fills"))
-        return told["kinds"], fills
+        marks = [at for at, name in told["marks"] if name.startswith("the log fills")]
+        return told["kinds"], marks[0] if marks else len(told["kinds"])
 
     def batches(self) -> list[Batch]:
         kinds, fills = self._operations()
