@@ -50,7 +50,7 @@ class App:
         self.delivery = Delivery(
             self.schedule, self.motion, self.ledger, self.store, self.faults, self.log
         )
-        self.ledger.next_event = lambda: self.log.coming
+        self.ledger.next_event = lambda: self.log.coming  # pyright: ignore
         self.ledger.wall_s = self.wall.now_s
         self.log.on_written = self.ledger.events_written
         self.motion.on_fed = self.log.flush

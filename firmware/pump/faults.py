@@ -21,13 +21,14 @@ def _place(error):
     """Where ``error`` was raised: "journal.py:145 store"; "" when it cannot be told."""
     try:
         text = io.StringIO()
-        sys.print_exception(error, text)
-        for line in reversed(text.getvalue().split("\n")):
+        sys.print_exception(error, text)  # pyright: ignore[reportArgumentType]
+        said = text.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        for line in reversed(said.split("\n")):
             words = line.split('"')
             if len(words) == 3 and words[0].strip() == "File":  # , line 145, in store
                 file = words[1].split("/")[-1]
-                said = words[2].replace(",", "").split()
-                return "%s:%s %s" % (file, said[1], said[-1])
+                rest = words[2].replace(",", "").split()
+                return "%s:%s %s" % (file, rest[1], rest[-1])
     except Exception:  # memory may be what failed
         pass
     return ""

@@ -96,6 +96,7 @@ class PaperBoard:
                 rename=self._rename,
                 mkdir=lambda _: None,
                 rmdir=lambda _: None,
+                getcwd=lambda: "/",
                 statvfs=lambda _: (4096, 4096, 352, 300, 300, 0, 0, 0, 0, 255),
             )
             return module
