@@ -42,6 +42,11 @@ _MICROPYTHON = SimpleNamespace(
 )
 
 
+def _absolute(path: str) -> str:
+    """``path`` from the folder that MicroPython starts in, here the root."""
+    return "/" + path.lstrip("/")
+
+
 class PaperBoard:
     """``cut_at``: how many more execs until the cable is pulled, ``late``: when that one has been
     carried out. ``torn``: a file being written shows what it has so far (FAT); without, what it
@@ -58,7 +63,8 @@ class PaperBoard:
         self.repl = True
         self.namespace: dict[str, Any] = {}
 
-    def _open(self, path: str, mode: str = "r") -> Any:
+    def _open(self, name: str, mode: str = "r") -> Any:
+        path = _absolute(name)
         if "w" not in mode:
             if path not in self.files:
                 raise OSError(errno.ENOENT, "ENOENT")
@@ -105,11 +111,11 @@ class PaperBoard:
         return builtins.__import__(name)
 
     def _remove(self, path: str) -> None:
-        if self.files.pop(path, None) is None:
+        if self.files.pop(_absolute(path), None) is None:
             raise OSError(errno.ENOENT, "ENOENT")
 
     def _rename(self, old: str, new: str) -> None:
-        self.files[new] = self.files.pop(old)
+        self.files[_absolute(new)] = self.files.pop(_absolute(old))
 
     def execute(self, source: str) -> bytes:
         self.execs += 1
