@@ -44,8 +44,9 @@ def test_the_processor_sleeps(delivering: Bench, capsys: pytest.CaptureFixture[s
     life = battery_life(board_data("rpi_pico"), share)
     with capsys.disabled():
         print(
-            f"\n1 mL/day, nobody talking: awake {share:.3%} of the time; a battery of 2.6 Ah lasts"
-            f" {life.years:.2f} years, {life.lightsleep_years:.2f} if it slept lightly",
+            f"\n1 mL/day, nobody talking: awake {share:.3%} of the time; a battery lasts at most"
+            f" {life.years:.2f} years, {life.lightsleep_years:.2f} if it slept lightly; assumed:"
+            f" {life.assumed}",
             end=" ",
         )
     assert after["steps"] - before["steps"] in (208, 209)

@@ -81,6 +81,10 @@ def measure(hours: float = 6) -> EmulatedSpeed:
     )
 
 
+def _time(years: float) -> str:
+    return f"{years:.2f} years ({years * 365.25:.0f} days)"
+
+
 def table(speed: EmulatedSpeed) -> list[tuple[str, str]]:
     """The figures as rows for people."""
     life = speed.life
@@ -91,8 +95,9 @@ def table(speed: EmulatedSpeed) -> list[tuple[str, str]]:
         ("processor awake", f"{speed.awake_share:.4%} of the time"),
         ("allowed (CST-6) / aim", f"{AWAKE_LIMIT:.1%} / {AWAKE_AIM:.1%}"),
         ("measured / allowed", f"{speed.awake_share / AWAKE_LIMIT:.3f}"),
-        ("battery, waiting as it does", f"{life.years:.2f} years"),
-        ("battery, sleeping lightly instead", f"{life.lightsleep_years:.2f} years"),
+        ("battery at most, waiting as it does", _time(life.years)),
+        ("battery at most, in light sleep instead", _time(life.lightsleep_years)),
+        ("assumed for that", life.assumed),
         ("steps, all accounted for ahead", f"{speed.steps:,}"),
         ("flash programs / erases", f"{speed.flash_programs:,} / {speed.flash_erases:,}"),
         ("start, simulated / real time", f"{speed.start_us / 1e6 / speed.start_seconds:.3f}"),

@@ -1,4 +1,6 @@
-"""How long a battery would last, from a board's ``[energy]`` numbers. The motor is not in it."""
+"""How long a battery would last at most, from a board's ``[energy]`` numbers. They are of the chip
+alone and of another programme than MicroPython: ``BatteryLife.assumed`` says what is taken for
+what, and goes wherever the years go."""
 
 from __future__ import annotations
 
@@ -11,11 +13,12 @@ _HOURS_A_YEAR = 8766
 @dataclass(frozen=True)
 class BatteryLife:
     """``years``: waiting as the firmware does between its tasks. ``lightsleep_years``: if it slept
-    instead. The battery does not discharge by itself in either."""
+    instead. Neither has the motor, the regulator's loss or the battery's own discharge in it."""
 
     awake_share: float
     years: float
     lightsleep_years: float
+    assumed: str
 
 
 def battery_life(board: dict[str, Any], awake_share: float) -> BatteryLife:
@@ -29,4 +32,20 @@ def battery_life(board: dict[str, Any], awake_share: float) -> BatteryLife:
         mean_ua = awake_share * energy["awake_ua"] + (1 - awake_share) * rest_ua
         return energy["battery_uah"] / mean_ua / _HOURS_A_YEAR
 
-    return BatteryLife(awake_share, years(energy["waiting_ua"]), years(energy["lightsleep_ua"]))
+    return BatteryLife(
+        awake_share, years(energy["waiting_ua"]), years(energy["lightsleep_ua"]), _assumed(board)
+    )
+
+
+def _assumed(board: dict[str, Any]) -> str:
+    energy = board["energy"]
+    awake, waiting, lightsleep = (
+        f"{energy[name] / 1000:g} mA" for name in ("awake_ua", "waiting_ua", "lightsleep_ua")
+    )
+    return (
+        f"a battery that gives {energy['battery_uah'] / 1e6:g} Ah whatever is drawn; {awake} awake"
+        f" and {waiting} waiting, which the chip takes in its boot ROM at a lower clock;"
+        f" {lightsleep} in light sleep, measured by others; no motor, no loss in the regulator, no"
+        f" discharge by itself. So the true times are shorter (boards/{board['name']}/board.toml,"
+        " [energy])"
+    )

@@ -775,7 +775,10 @@ def test_figures_of_the_emulated_pico_are_ratios() -> None:
     assert rows["measured / required"] == "5.0"
     assert rows["processor awake"] == "0.1000% of the time"
     assert rows["measured / allowed"] == "0.100"
-    assert rows["battery, waiting as it does"] == "0.03 years"  # 2.6 Ah at 10.4 mA: 250 h
+    # 2.6 Ah at 10.4 mA: 250 h
+    assert rows["battery at most, waiting as it does"] == "0.03 years (10 days)"
+    assert "2.6 Ah" in rows["assumed for that"]
+    assert "no motor" in rows["assumed for that"]
     assert rows["start, simulated / real time"] == "0.045"
 
 
