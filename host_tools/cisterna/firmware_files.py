@@ -18,7 +18,8 @@ from cisterna.pump_texts import TABLE, without_texts
 _PACKAGES = ("pump", "pump_wire")
 _STARTED_BY_NAME = ("boot.py", "main.py")  # MicroPython runs these two as source only
 _ON_EVERY_BOARD = ("repl_gate",)  # drivers that main.py needs
-_HOST_TABLES = ("firmware", "micropython", "memory")  # of board.toml; they would cost heap
+# Tables of board.toml that only the host reads; they would cost heap.
+_HOST_TABLES = ("firmware", "micropython", "memory", "usb", "energy")
 _KINDS = (bool, int, float, str)
 
 PROFILES = ("development", "sealed")  # who gets to the REPL: see drivers/repl_gate.py

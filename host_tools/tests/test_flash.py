@@ -54,7 +54,7 @@ def test_board_data_has_every_number_and_no_source() -> None:
         name: pin for name, pin in data["pins"].items() if not name.endswith("_source")
     }
     assert board["plant"] == {"step_pl": data["plant"]["step_pl"]}
-    assert set(data) - set(board) == {"firmware", "micropython"}
+    assert set(data) - set(board) == {"firmware", "micropython", "usb", "energy"}
 
 
 def test_only_what_differs_is_written() -> None:
