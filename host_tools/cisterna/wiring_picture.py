@@ -20,7 +20,7 @@ from cisterna.boards import board_data, board_names, project_root
 
 PICTURES = ("step_dir", "four_phase")
 
-# Pin -> what it is: Raspberry Pi Pico data sheet, fig. 2; the Pico 2's is the same.
+# Pin -> what it is: Raspberry Pi Pico data sheet, figure 2; the Pico 2's is the same.
 _PINS = (
     "GP0 GP1 GND GP2 GP3 GP4 GP5 GND GP6 GP7 GP8 GP9 GND GP10 GP11 GP12 GP13 GND GP14 GP15 "
     "GP16 GP17 GND GP18 GP19 GP20 GP21 GND GP22 RUN "
@@ -169,9 +169,15 @@ def _to_device(sheet: _Sheet, pin: int, channel: float, y: float, colour: str) -
     sheet.line([(-_EDGE, start), (channel, start), (channel, y), (_DEVICES[1], y)], colour)
 
 
-def _device(sheet: _Sheet, bottom: float, top: float, title: str, note: str) -> None:
+def _device(
+    sheet: _Sheet,
+    bottom: float,
+    top: float,
+    title: str,
+    note: str,
+    middle: float = sum(_DEVICES) / 2,
+) -> None:
     sheet.box(_DEVICES[0], bottom, _DEVICES[1], top, _DEVICE)
-    middle = sum(_DEVICES) / 2 - 0.6
     sheet.text(middle, (top + bottom) / 2 + 0.45, title, fontweight="bold")
     sheet.text(middle, (top + bottom) / 2 - 0.55, note, fontsize=8.5)
 
@@ -199,12 +205,13 @@ def _common(
     _board(sheet, title, uses)
     left = _DEVICES[0]
 
-    _device(sheet, -14.0, -10.2, "rotor sensor", "Hall or fork light barrier,\nopen collector")
+    note = "Hall or fork light barrier,\nopen collector"
+    _device(sheet, -14.0, -10.2, "rotor sensor", note, sum(_DEVICES) / 2 - 0.6)
     _label(sheet, -12.1, "OUT")
     for y, name in ((-11.0, "VCC"), (-13.2, "GND")):
         _label(sheet, y, name, left=True)
     sheet.line([(left, -11.0), (left - 1.5, -11.0), (left - 1.5, -10.2)], _POWER)
-    sheet.supply(left - 1.5, -10.2, "3V3")
+    sheet.supply(left - 1.5, -10.2, "3V3; A3144: VBUS")
     sheet.line([(left, -13.2), (left - 1.5, -13.2), (left - 1.5, -13.7)])
     sheet.ground(left - 1.5, -13.7)
 
@@ -281,18 +288,19 @@ def _step_dir(sheet: _Sheet, data: dict[str, Any], title: str) -> None:
     left, right = _DEVICES
     sheet.box(left, -8.6, right, 1.6, _DEVICE)
     sheet.text(-17.0, -2.2, "stepper driver", fontweight="bold")
-    sheet.text(-17.0, -3.4, "MS pins: full steps,\nsee the table", fontsize=8.5)
+    sheet.text(-17.0, -3.4, "MS, SLEEP and RESET:\nsee the table", fontsize=8.5)
     for name, label in (("step", "STEP"), ("dir", "DIR"), ("enable", "EN")):
         pin = pin_of(pins[name])
         uses[pin] = _COLOURS[name]
         sheet.line([(-_EDGE, _height(pin)), (right, _height(pin))], _COLOURS[name])
         _label(sheet, _height(pin), label)
     enable = _height(pin_of(pins["enable"]))
-    sheet.dot(right + 0.6, enable, _COLOURS["enable"])
-    sheet.line([(right + 0.6, enable), (right + 0.6, enable - 0.4)])
-    sheet.resistor(right + 0.6, enable - 0.4, "10 kOhm")
-    sheet.line([(right + 0.6, enable - 1.8), (right + 0.6, enable - 2.4)], _POWER)
-    sheet.supply(right + 0.6, enable - 2.4, "3V3", up=False)
+    pulled = right + 0.9
+    sheet.dot(pulled, enable, _COLOURS["enable"])
+    sheet.line([(pulled, enable), (pulled, enable - 0.4)])
+    sheet.resistor(pulled, enable - 0.4, "10 kOhm")
+    sheet.line([(pulled, enable - 1.8), (pulled, enable - 2.4)], _POWER)
+    sheet.supply(pulled, enable - 2.4, "3V3", up=False)
     _label(sheet, -0.6, "VDD (VIO)")
     sheet.line([(right, -0.6), (right + 1.5, -0.6), (right + 1.5, 0.2)], _POWER)
     sheet.supply(right + 1.5, 0.2, "3V3")
