@@ -5,10 +5,11 @@ becomes the volume of a step:
 
 1. what evaporated meanwhile is added: evaporation rate times duration;
 2. buoyancy of air: the scale was adjusted with steel weights, so water weighs less than it is. The
-   mass is the reading times (1 - 1.2/8000) / (1 - 1.2/density), densities in kg/m3 (ISO 8655-6;
-   1.2 kg/m3 is air, 8,000 kg/m3 the reference weights of OIML D 28);
+   mass is the reading times (1 - 1.2/8000) / (1 - 1.2/density), densities in kg/m3 (the general
+   formula of ISO 8655-6, without its term for how the apparatus expands; 1.2 kg/m3 is air, 8,000
+   kg/m3 the weights, by convention). With step 3 that is its factor Z;
 3. divided by the density of the liquid. Water's is Tanaka et al., Metrologia 38 (2001) 301, for 0
-   to 40 degrees, free of air (air lowers it by 3 ppm at 20 degrees);
+   to 40 degrees, free of air (by the same paper air lowers it by 2.5 ppm at 20 degrees);
 4. divided by the number of steps.
 
 The uncertainty is that of the mean by repeatability alone, at 95 % (Student's t): it tells nothing
@@ -35,15 +36,15 @@ LOW_DENSITY_NG_ML, HIGH_DENSITY_NG_ML = 500_000_000, 2_000_000_000
 _MOST_SPREAD = 0.01
 _MOST_UNCERTAINTY = 0.005
 _MOST_EVAPORATED = 0.01
-_MOST_CHANGE = 0.145  # what the label of a real pump allows
+_MOST_CHANGE = 0.145  # the tolerance of flow that the label of a real pump states
 _FEW_REPEATS = 5
 
 _AIR_KG_M3 = 1.2
 _WEIGHTS_KG_M3 = 8_000.0
 _DAY_US = 86_400_000_000
 
-# Student's t, two-sided 95 %, for 1, 2, 3 ... degrees of freedom (ISO 3534-1 and any table of it);
-# beyond the last the last, which is on the safe side.
+# Student's t, two-sided 95 %, for 1, 2, 3 ... degrees of freedom; beyond the last the last, which
+# is on the safe side. The tests integrate its density up to some of them.
 _T_95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),

@@ -13,7 +13,7 @@ from cisterna import calibration, cli_app, units
 from cisterna.boards import board_data
 from cisterna.errors import UsageError
 
-# Tanaka et al. 2001, table 1: degrees Celsius, kg/m3
+# Degrees Celsius, kg/m3: the recommended table of Tanaka et al. 2001
 _WATER = {10: 999.7027, 15: 999.1026, 20: 998.2067, 25: 997.0470, 30: 995.6488}
 
 
@@ -34,10 +34,27 @@ def test_water_outside_the_formula_is_refused(warm: int) -> None:
         calibration.water_density_ng_ml(warm)
 
 
-def test_buoyancy_is_the_z_factor_of_iso_8655() -> None:
-    """ISO 8655-6 annex A: Z at 20 degrees and 101.3 kPa is 1.0029 uL/mg."""
-    found = calibration.calibrate(1, [1_000_000], calibration.water_density_ng_ml(20_000))
-    assert found.step_pl / 1e6 == pytest.approx(1.0029, abs=0.00005)
+def test_buoyancy_is_in_the_general_formula_of_iso_8655() -> None:
+    """Volume = reading * (1 - air / weights) / (liquid - air), densities in mg/uL: 1.00285 uL/mg
+    for water at 20 degrees."""
+    found = calibration.calibrate(1, [1_000_000], 998_206_700)
+    assert found.step_pl / 1e6 == pytest.approx((1 - 1.2 / 8000) / (0.9982067 - 0.0012), rel=1e-9)
+    assert found.step_pl / 1e6 == pytest.approx(1.00285, abs=0.000005)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 15, 30])
+def test_t_leaves_a_fortieth_above_it(freedom: int) -> None:
+    constant = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2)
+    constant /= math.sqrt(freedom * math.pi)
+
+    def density(x: float) -> float:
+        return constant * (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+
+    high = calibration._T_95[freedom - 1]
+    width = high / 4000  # Simpson's rule
+    inner = [density(i * width) * (4 if i % 2 else 2) for i in range(1, 4000)]
+    below = 0.5 + width / 3 * (density(0) + sum(inner) + density(high))
+    assert below == pytest.approx(0.975, abs=0.00005)
 
 
 def test_mean_spread_and_uncertainty() -> None:
