@@ -19,7 +19,7 @@ from drivers.watchdog_machine import WatchdogMachine
 
 # Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
-# registers do (RP2040 data sheet 4.7.6 and 2.12.8).
+# registers do (RP2040 data sheet, WATCHDOG: REASON and VREG_AND_CHIP_RESET: CHIP_RESET).
 _WATCHDOG_REASON = const(0x40058008)
 _RAN_OUT = const(1 << 0)
 _FORCED = const(1 << 1)

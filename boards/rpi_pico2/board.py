@@ -19,7 +19,8 @@ from drivers.watchdog_machine import WatchdogMachine
 
 # Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
-# registers do (RP2350 data sheet 12.9.7 WATCHDOG: REASON, and 6.4.3 POWMAN: CHIP_RESET).
+# registers do (WATCHDOG: REASON and POWMAN: CHIP_RESET, as pico-sdk has them for the RP2350 in
+# hardware/regs/watchdog.h and powman.h).
 _WATCHDOG_REASON = const(0x400D8008)
 _RAN_OUT = const(1 << 0)
 _FORCED = const(1 << 1)

@@ -47,8 +47,8 @@ _TICKS_MASK = const((1 << 30) - 1)  # ticks_us wraps at 2**30 on this port
 _CLOSE_US = const(2_000)  # a queue that runs empty sooner is let run empty
 _COMMIT_US = const(200)  # handing words to the DMA channel takes less
 _COUNT_MASK = const((1 << 32) - 1)
-_PIO_TXF = const(0x50200010)  # TXF0 of PIO0; RP2040 data sheet 3.7, RP2350 data sheet 11.7
-_PIO_ADDR = const(0x502000D4)  # SM0_ADDR of PIO0, of the same data sheets
+_PIO_TXF = const(0x50200010)  # TXF0 of PIO0, RP2040 and RP2350 (pico-sdk, hardware/regs/pio.h)
+_PIO_ADDR = const(0x502000D4)  # SM0_ADDR of PIO0, from the same file
 _ADDR_STRIDE = const(0x18)
 _PIO_STRIDE = const(0x100000)
 

@@ -31,7 +31,7 @@ TORN_ERASES = ("half_erase", "last_erase", "weak_erase", "zero_erase", "noise_er
 class FlashChip:
     """Winbond W25Q16JV behind the emulator's SSI.
 
-    Times are its typical ones (Winbond data sheet, rev. G, section 9.6): sector erase 45 ms,
+    Times are its typical ones (Winbond's data sheet, AC characteristics): sector erase 45 ms,
     block erase 150 ms, page program 0.4 ms. The loop in which the boot ROM polls the status is
     passed over in one go; alarms and PIO see all of that time.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _SUSPEND_NS = 3_000_000  # silence on the bus after which a device is suspended (USB 2.0, 7.1.7.6)
-_SIE_STATUS = 0x50  # RP2040 data sheet 4.1.4
+_SIE_STATUS = 0x50  # RP2040 (pico-sdk, hardware/regs/usb.h)
 _SUSPENDED = 1 << 4
 
 

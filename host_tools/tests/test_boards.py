@@ -4,9 +4,8 @@ chip's MicroPython has and leaves the outputs safe. A new folder in boards/ is c
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -86,20 +85,56 @@ def test_what_goes_on_it_compiles_for_its_chip(name: str) -> None:
     assert native >= (1 if "stepper_pio" in board_data(name)["firmware"]["drivers"] else 0)
 
 
-def test_every_number_has_a_source(name: str) -> None:
-    text = (board_types.project_root() / "boards" / name / "board.toml").read_text("utf-8")
-    loose: list[str] = []
-    group: list[str] = []  # keys since the last source
-    for line in text.splitlines():
-        if line.startswith("["):
-            loose += group
-            group = []
-        key = re.match(r"(\w+) = ", line)
-        if key and (key[1] == "source" or key[1].endswith("_source")):
-            group = []
-        elif key and key[1] not in ("name", "drivers", "modules"):
-            group.append(key[1])
-    assert loose + group == []
+def covered(source: str, table: str, key: str) -> bool:
+    """Whether ``source``, a key of the table, tells where ``key`` comes from: it is the key's own
+    (``gap_us_source``), that of what the key begins with (``gap_source``), or the whole table's
+    (``pins_source`` in [pins], or ``source``)."""
+    stem = source.removesuffix("_source")
+    return source == "source" or stem in (key, table) or key.startswith(f"{stem}_")
+
+
+def unclear_sources(data: dict[str, Any], table: str = "") -> list[str]:
+    """Dotted names of the keys that have no source or more than one, and of sources of nothing."""
+    unclear = [
+        name
+        for key, value in data.items()
+        if isinstance(value, dict) and key != "firmware"
+        for name in unclear_sources(cast("dict[str, Any]", value), key)
+    ]
+    plain = [key for key, value in data.items() if not isinstance(value, dict)]
+    sources = {key for key in plain if key == "source" or key.endswith("_source")}
+    keys = [key for key in plain if key not in sources and (table, key) != ("", "name")]
+    used: set[str] = set()
+    for key in keys:
+        found = {source for source in sources if covered(source, table, key)}
+        used |= found
+        if len(found) != 1 or not all(str(data[source]).strip() for source in found):
+            unclear.append(f"{table}.{key}")
+    return unclear + [f"{table}.{source}" for source in sorted(sources - used)]
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_every_number_has_a_source(board: str) -> None:
+    assert unclear_sources(board_data(board)) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "unclear"),
+    [
+        ({"gap_us": 5}, ["t.gap_us"]),
+        ({"gap_us": 5, "gap_source": " "}, ["t.gap_us"]),
+        ({"gap_us": 5, "pulse_us": 3, "gap_source": "x"}, ["t.pulse_us"]),
+        ({"num": 2, "den": 1, "divider_source": "x"}, ["t.num", "t.den", "t.divider_source"]),
+        ({"gap_us": 5, "gap_source": "x", "t_source": "y"}, ["t.gap_us"]),
+        ({"steps": 5, "step_source": "x"}, ["t.steps", "t.step_source"]),
+        ({"ids": [[1, 2]], "port": "x"}, ["t.ids", "t.port"]),
+        ({"gap_us": 5, "gap_source": "x", "gap_ms": 5}, []),
+        ({"gap_us": 5, "pulse_us": 3, "t_source": "x"}, []),
+        ({"gap_us": 5, "pulse_us": 3, "source": "x"}, []),
+    ],
+)
+def test_an_unclear_source_is_found(table: dict[str, Any], unclear: list[str]) -> None:
+    assert unclear_sources({"name": "a", "firmware": {"drivers": []}, "t": table}) == unclear
 
 
 def test_boot_switches_the_driver_chip_off_first(name: str) -> None:
