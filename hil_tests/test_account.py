@@ -21,6 +21,8 @@ FAST = Therapy(
     low_mark_nl=2_000_000,
 )
 
+LOG_CYCLE = 3 * 72  # three times what the slots of the log hold, see pump/eventlog.py
+
 
 @pytest.mark.requirement("ACC-1")
 @pytest.mark.needs("advance", "days", "truth", "refill")
@@ -67,7 +69,7 @@ def test_fill_less_delivered_is_residual(
 @pytest.mark.needs("advance", "truth", "refill", "power")
 def test_a_refill_survives_a_power_cut(bench: Bench, pump: Programmer) -> None:
     commission(bench, pump, FAST)
-    bench.advance(minutes=10)
+    bench.advance(minutes=10 if "days" in bench.offers else 1)
     refill(bench, pump, FAST)
     before = pump.account()
     pump.close()
@@ -105,3 +107,27 @@ def test_a_power_cut_never_leaves_the_account_short(
             assert 0 <= over - over_before <= (2_000_000 if bolus else 500_000)
             over_before = over
             assert clinician.status().mode_name == "simple continuous"
+
+
+@pytest.mark.requirement("CST-7")
+@pytest.mark.needs("advance", "truth", "refill")
+def test_records_of_the_log_rarely_erase(
+    bench: Bench, pump: Programmer, full: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each setting of the clock is one record, durable before the answer. Erases come in bursts:
+    LOG_CYCLE records fill the slots and compact all their folders once."""
+    if not full and "days" not in bench.offers:
+        pytest.skip("216 records take minutes on this bench: --full")
+    commission(bench, pump, FAST)
+    pump.stop()
+    first = pump.status().next_event
+    before = bench.truth()
+    for second in range(LOG_CYCLE):
+        pump.set_clock(1_700_000_000 + second)
+    after = bench.truth()
+    assert pump.status().next_event == first + LOG_CYCLE
+    erases = after["flash_erases"] - before["flash_erases"]
+    with capsys.disabled():
+        print(f"\nlog: {erases} erases for {LOG_CYCLE} records", end=" ")
+    assert after["flash_programs"] - before["flash_programs"] >= LOG_CYCLE
+    assert erases / LOG_CYCLE <= 0.1
