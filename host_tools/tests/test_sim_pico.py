@@ -16,6 +16,8 @@ from host_tools.tests.test_sim import Callable, Start, ended, start
 __all__ = ["start"]  # the fixture
 
 BOARD = ("--board", "rpi_pico")
+BOOTS = "the emulated Pico boots; this takes some seconds\n"  # on stderr
+BOOT_S = 120  # of real time, on a machine that has other things to do
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +54,11 @@ def test_host_tools_find_it_and_its_state_is_kept(
 
     # mpremote breaks into the REPL, as on a board in the development profile
     assert "main.py" in mpremote(said["port"], "fs", "ls")
-    mpremote(said["port"], "resume", "exec", "open('/note', 'w').write('kept')")
+    write = "with open('/note', 'w') as note: note.write('kept')"
+    mpremote(said["port"], "resume", "exec", write)
     assert cisterna("status").code == 3  # no pump runs now
 
-    assert ended(process, signal.SIGINT) == (0, "", "")
+    assert ended(process, signal.SIGINT) == (0, "", BOOTS)
     _, said = start(*BOARD, "--state", state)
     after = cisterna("status", "--json").json
     assert after["identity"]["boots"] == before["identity"]["boots"] + 1
@@ -66,13 +69,13 @@ def test_host_tools_find_it_and_its_state_is_kept(
 
 def test_prompt_and_speed(cisterna: Cisterna, in_terminal: Callable[..., Other]) -> None:
     other = in_terminal("sim", *BOARD, "--speed", "0.01")
-    other.wait_for("bench> ")
+    other.wait_for("bench> ", BOOT_S)
     assert "A pump on an emulated Pico runs on" in other.shown
 
     def told(order: str, answer: str) -> None:
         other.shown = ""
         other.type(order + "\n")
-        assert answer in other.wait_for("bench> ")
+        assert answer in other.wait_for("bench> ", BOOT_S)
 
     told("truth", "In the reservoir    20 mL")
     told("advance 5 s", "5 s passed")
