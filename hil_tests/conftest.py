@@ -6,8 +6,8 @@ everything random, in tests and benches; the header of every run shows it. ``--d
 the firmware gets on the emulated Pico as it gets on a board, half a minute a test; without, in a
 file system image.
 
-Fixtures: ``bench``, opened new for every test; ``pump``, a programmer on it; ``module_bench``, one
-for all tests of a module; ``seed``; ``full``.
+Fixtures: ``bench``, opened new for every test (the emulated one: ``booted`` tells how);
+``pump``, a programmer on it; ``module_bench``, one for all tests of a module; ``seed``; ``full``.
 
 Marks: ``needs("edges", ...)`` skips a test on a bench that does not offer all of them, naming what
 is missing. ``requirement("DEL-1", ...)`` names what the test shows; an ID that does not exist
@@ -25,8 +25,10 @@ import pytest
 
 from cisterna import open_bench
 from cisterna.bench import Bench
+from cisterna.bench_emulated import EmulatedBench
 from cisterna.emulator import NoPicoImage
 from cisterna.programmer import Programmer
+from hil_tests import booted
 from hil_tests.trace import marked, needed, read_requirements
 
 _unavailable = pytest.StashKey[str]()
@@ -61,6 +63,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{identity} is not in hil_tests/requirements.toml", pytrace=False)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    config = item.config
+    names: list[str] = getattr(item, "fixturenames", [])
+    if config.getoption("--bench") != "emulated" or "bench" not in names:
+        return None
+    if _offers not in config.stash:
+        config.stash[_offers] = EmulatedBench.offers
+    if needed(item) - EmulatedBench.offers:
+        return None
+    return booted.run(item, lambda: _open(config)) or None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    booted.close(config)
+
+
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
     """Seed for everything random in a test."""
@@ -80,6 +99,13 @@ def skip_lacking(item: pytest.Item | pytest.Module, name: str, offers: frozenset
         pytest.skip(f"the {name} bench does not offer {', '.join(lacking)}")
 
 
+def _open(config: pytest.Config) -> Bench:
+    seed = config.getoption("--seed")
+    deploy = config.getoption("--deploy")
+    others = {} if deploy == "image" else {"deploy": deploy}
+    return open_bench(config.getoption("--bench"), seed=seed, **others)
+
+
 def _opened(request: pytest.FixtureRequest) -> Iterator[Bench]:
     stash = request.config.stash
     name = request.config.getoption("--bench")
@@ -90,9 +116,7 @@ def _opened(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if _offers in stash:
         skip_lacking(request.node, name, stash[_offers])
     try:
-        seed = request.config.getoption("--seed")
-        deploy = request.config.getoption("--deploy")
-        opened = open_bench(name, seed=seed, **({} if deploy == "image" else {"deploy": deploy}))
+        opened = booted.take(request.config) or _open(request.config)
     except NoPicoImage as error:
         stash[_unavailable] = str(error)
         pytest.skip(str(error))
