@@ -96,7 +96,7 @@ hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
 	$(pytest) hil_tests --bench $(BENCH)
 
 hil-emulated: setup ## requirement tests on the emulated Pico
-	$(pytest) hil_tests --bench emulated -n $(JOBS) --timeout $(TEST_TIMEOUT_S)
+	$(pytest) hil_tests --bench emulated -n $(JOBS) --dist loadfile --timeout $(TEST_TIMEOUT_S)
 
 campaign: setup ## campaigns and requirement tests with their full figures (hours); goes on after Ctrl-C
 	$(BIN)/cisterna bench powercut --full --report build/campaigns

@@ -25,12 +25,16 @@ class Bench:
         return self
     def __exit__(self, *_):
         print("closed", self.seed)
+    def close(self):
+        print("ended")
 
 def open_bench(name, *, seed):
     if name == "broken":
         raise OSError("no such bench today")
     if name == "imageless":
         raise NoPicoImage("no image for the Pico: look in three places")
+    if name == "emulated":
+        print("started")
     return Bench(seed)
 
 cisterna.open_bench = open_bench
@@ -55,6 +59,23 @@ def test_of_nothing():
     pass
 """
 
+_FORKED = """
+import os
+
+def test_first(bench):
+    assert bench.seed == 1
+    bench.seed = 2
+
+def test_second(bench):
+    assert bench.seed == 1
+
+def test_fails(bench):
+    assert bench.seed == 3
+
+def test_dies(bench):
+    os._exit(7)
+"""
+
 
 class Project:
     """hil_tests with its real conftest.py, in front of benches that are not real."""
@@ -71,9 +92,9 @@ class Project:
             "markers =\n    requirement(id): x\n    needs(offer): x\n"
         )
 
-    def run(self, *options: str, seed: int = 1, full: bool = False) -> str:
+    def run(self, *options: str, seed: int = 1, full: bool = False, tests: str = _TESTS) -> str:
         """What pytest prints."""
-        text = _TESTS.replace("SEED", str(seed)).replace("FULL", str(full))
+        text = tests.replace("SEED", str(seed)).replace("FULL", str(full))
         (self.tests / "test_it.py").write_text(text)
         command = [sys.executable, "-m", "pytest", "hil_tests", "-rA", "--color=no"]
         places = [self.folder, ROOT / "host_tools", ROOT / "firmware"]
@@ -134,3 +155,14 @@ def test_bench_that_is_not_to_be_had_skips_with_its_reason(project: Project) -> 
     assert "no image for the Pico: look in three places" in said
     assert "3 skipped" in said
     assert "error" not in said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here: each test starts its own")
+def test_emulated_bench_is_started_once_and_new_for_each_test(project: Project) -> None:
+    said = project.run("--bench", "emulated", "-s", tests=_FORKED)
+    assert said.count("started\n") == 1
+    assert said.count("ended\n") == 1
+    assert said.count("closed") == 3  # not by the one that dies
+    assert "assert 1 == 3" in said
+    assert "its process ended with 7" in said
+    assert "2 failed, 2 passed" in said
