@@ -130,7 +130,8 @@ def test_interrupts_are_off_for_a_page_at_most(
         after = bench.truth()
         records = (after["steps"] - before["steps"]) * 100_000 / BASAL_RESERVE_PL
         account = (after["flash_erases"] - before["flash_erases"]) / records
-        for second in range(144 if full else 14):
+        events = 144 if full else 14
+        for second in range(events):
             pump.set_clock(1_700_000_000 + second)
         pump.stop()
         pump.resume()
@@ -145,6 +146,6 @@ def test_interrupts_are_off_for_a_page_at_most(
             f" of the account: {account:.3f} of {records:.0f}",
             end=" ",
         )
-    assert programs > records
+    assert programs >= records + events
     assert longest <= SPAN_NS
     assert account <= ERASES_A_RECORD

@@ -251,6 +251,8 @@ class EmulatedPico:
     def _run_chip(self, end_ns: float, wake_on_octets: bool) -> None:
         simulator = self._simulator
         self._pacer.attend()
+        if self._interrupts is not None:
+            self._interrupts.attend()
         self._wake_on_octets = wake_on_octets
         self._stop_alarm.schedule(max(end_ns - self._clock.nanos, 0.0))
         simulator.stopped = False

@@ -33,6 +33,12 @@ class InterruptWatch:
         self.spans: list[Span] = []
         self._look()
 
+    def attend(self) -> None:
+        """To be called whenever the chip is about to run on: what was done to it from outside may
+        wake it before the alarm that was next."""
+        self._alarm.cancel()
+        self._alarm.schedule(SAMPLE_NS)
+
     def _look(self) -> None:
         clock, core = self._clock, self._core
         if core.pm and not core.waiting:

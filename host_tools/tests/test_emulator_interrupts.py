@@ -73,6 +73,27 @@ def _meets(span: tuple[int, int, int, int], high: list[tuple[int, int]]) -> bool
     return any(span[0] < fall and span[1] > rise for rise, fall in high)
 
 
+def test_work_that_octets_from_the_host_bring_is_told() -> None:
+    """The processor waits for USB then, and no alarm is near."""
+    loops = 1_000 * _CLOCK_HZ // 1_000_000 // _LOOP_CYCLES
+    pico = started(
+        f"import sys\nfor _ in range(3):\n"
+        f" sys.stdin.read(1)\n off({loops}, 0xD0000014, 1 << {_LINE})\n"
+    )
+    pico.wait_connected()
+    watch = pico.watch_interrupts()
+    for _ in range(3):
+        pico.run(300_000)
+        pico.send(b"x")
+        pico.run(50_000)
+    times = [edge.t_ns for edge in pico.edges]
+    assert len(times) == 6
+    long = [span for span in watch.spans if span.until_ns - span.from_ns > 900_000]
+    for (rise, fall), span in zip(list(pairwise(times))[::2], long, strict=True):
+        assert span.from_ns <= rise
+        assert span.until_ns >= fall
+
+
 def test_what_is_shorter_than_ten_microseconds_is_not_told() -> None:
     pico = started(f"for _ in range(20):\n off(100, 0xD0000014, 1 << {_LINE})\n")
     watch = pico.watch_interrupts()
