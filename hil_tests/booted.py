@@ -32,7 +32,7 @@ def take(config: pytest.Config) -> Bench | None:
     return bench
 
 
-def run(item: pytest.Item, start: Callable[[], Bench]) -> bool:
+def run(item: pytest.Item, next_item: pytest.Item | None, start: Callable[[], Bench]) -> bool:
     """Run ``item`` in a process of its own, with a bench that ``start`` started in this one.
     False: nothing was done, there is no fork here or the bench does not start."""
     if not hasattr(os, "fork"):
@@ -47,6 +47,8 @@ def run(item: pytest.Item, start: Callable[[], Bench]) -> bool:
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in _reports(item):
         hook.pytest_runtest_logreport(report=report)
+    # What earlier tests set up here, and the next does not share: no test ran here to end it.
+    item.session._setupstate.teardown_exact(next_item)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 

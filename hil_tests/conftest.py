@@ -64,7 +64,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     config = item.config
     names: list[str] = getattr(item, "fixturenames", [])
     if config.getoption("--bench") != "emulated" or "bench" not in names:
@@ -73,7 +73,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
         config.stash[_offers] = EmulatedBench.offers
     if needed(item) - EmulatedBench.offers:
         return None
-    return booted.run(item, lambda: _open(config)) or None
+    return booted.run(item, nextitem, lambda: _open(config)) or None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

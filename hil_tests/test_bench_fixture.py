@@ -62,9 +62,15 @@ def test_of_nothing():
 _FORKED = """
 import os
 
+import pytest
+
 def test_first(bench):
     assert bench.seed == 1
     bench.seed = 2
+
+@pytest.mark.needs("edges", "day")
+def test_lacking(bench):
+    assert False, "it must not run"
 
 def test_second(bench):
     assert bench.seed == 1
@@ -159,10 +165,11 @@ def test_bench_that_is_not_to_be_had_skips_with_its_reason(project: Project) -> 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here: each test starts its own")
 def test_emulated_bench_is_started_once_and_new_for_each_test(project: Project) -> None:
+    (project.tests / "test_other.py").write_text("def test_without():\n    pass\n")
     said = project.run("--bench", "emulated", "-s", tests=_FORKED)
     assert said.count("started\n") == 1
     assert said.count("ended\n") == 1
     assert said.count("closed") == 3  # not by the one that dies
     assert "assert 1 == 3" in said
     assert "its process ended with 7" in said
-    assert "2 failed, 2 passed" in said
+    assert "2 failed, 3 passed, 1 skipped" in said
