@@ -31,6 +31,8 @@ from cisterna.programmer import Programmer
 from hil_tests import booted
 from hil_tests.trace import marked, needed, read_requirements
 
+_LONGEST = ("test_power_cuts.py", "test_cost.py", "test_power_loss.py")
+
 _unavailable = pytest.StashKey[str]()
 _broken = pytest.StashKey[str]()
 _offers = pytest.StashKey[frozenset[str]]()
@@ -49,6 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--full", action="store_true", help="requirements with their full figures")
     group.addoption("--seed", type=int, default=1, help="seed of everything random (default 1)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, so that no worker waits for one at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -44,6 +44,13 @@ class Ran:
 
 Cisterna = Callable[..., Ran]
 
+_LONGEST = ("test_flash_whole.py", "test_sim_pico.py", "test_chip_drivers.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes begin first, so that no worker waits for them at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
