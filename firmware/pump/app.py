@@ -15,7 +15,10 @@ from pump.ledger import HOT_LAYOUT, Ledger
 from pump.link import Link
 from pump.motion import Motion
 from pump.prescription import PrescriptionStore
+from pump.reading import Reading
 from pump.schedule import Schedule
+from pump.therapy import TherapyCommands
+from pump.upkeep import UpkeepCommands
 from pump_wire.messages import EVENT, FAULT
 from pump_wire.session import OpenSession
 
@@ -71,7 +74,7 @@ class App:
             "reset_cause": board.reset_cause,
         }
         session = OpenSession()
-        self.commands = Commands(
+        self.reading = Reading(
             identity,
             session.sealed,
             self.clock,
@@ -82,8 +85,21 @@ class App:
             self.log,
             self.fault_log,
             self.faults,
-            board.entropy,
         )
+        therapy = TherapyCommands(
+            self.clock,
+            self.wall,
+            self.delivery,
+            self.ledger,
+            self.store,
+            self.log,
+            self.faults,
+        )
+        upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log)
+        self.commands = Commands(
+            (self.reading, therapy, upkeep), self.clock, self.log, self.faults, board.entropy
+        )
+        self.reading.last_token = self.commands.last_token  # pyright: ignore
         self.link = Link(board.port, session, self.commands, self.clock)
 
     def _log_fault(self, code, text, place):

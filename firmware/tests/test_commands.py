@@ -393,7 +393,7 @@ def test_a_handler_that_fails_latches_a_fault_and_is_told():
     def broken(values):
         raise ZeroDivisionError("made by the test")
 
-    pump.app.commands._get_account = broken
+    pump.app.reading.get_account = broken
     refused("internal", pump.ask, GET_ACCOUNT)
     assert pump.fault == "task_failed"
     assert "get_account" in pump.app.faults.text

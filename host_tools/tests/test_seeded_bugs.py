@@ -179,14 +179,14 @@ BUGS = (
     ),
     Bug(
         "a refill of the unusable volume is taken",
-        "firmware/pump/commands.py",
+        "firmware/pump/therapy.py",
         'if request["fill_nl"] <= unusable_nl:',
         'if request["fill_nl"] < unusable_nl:',
         "test_limits.py::test_refill_that_fills_no_more_than_the_unusable_volume_is_refused",
     ),
     Bug(
         "the capacity is compared with a residual rounded down",
-        "firmware/pump/commands.py",
+        "firmware/pump/therapy.py",
         "residual_nl = ceil_div(self._ledger.residual_pl(), 1000)",
         "residual_nl = self._ledger.residual_pl() // 1000",
         "test_limits.py::test_capacity_below_the_expected_residual_is_refused",

@@ -1,0 +1,108 @@
+"""What the pump tells: who it is, what it does now, its account, prescription and logs."""
+
+import gc
+
+from pump.prescription import Refusal
+from pump_wire.codec import MAX_BODY
+from pump_wire.messages import EVENT_SIZE, FAULT_SIZE, WIRE_VERSION, table_hash
+
+_EVENTS_A_FRAME = (MAX_BODY - 8) // EVENT_SIZE
+_FAULTS_A_FRAME = (MAX_BODY - 8) // FAULT_SIZE
+
+
+def _heap_free():
+    gc.collect()  # what is free, not what has not been collected yet
+    return gc.mem_free()
+
+
+class Reading:
+    """Handlers of the reads. ``identity``: dict of HELLO's board, firmware, vm, serial, boots,
+    reset_cause. ``last_token()``: token of the last confirmed command."""
+
+    def __init__(
+        self, identity, sealed, clock, wall, delivery, ledger, store, log, fault_log, faults
+    ):
+        self._identity = identity
+        self._sealed = sealed
+        self._clock = clock
+        self._wall = wall
+        self._delivery = delivery
+        self._ledger = ledger
+        self._store = store
+        self._log = log
+        self._fault_log = fault_log
+        self._faults = faults
+        self._schedule = delivery.schedule
+        self._table_hash = table_hash()  # 50 ms on a Pico: once
+        self.last_token = lambda: b""
+
+    def hello(self, _):
+        reply = dict(self._identity)
+        reply["wire_version"] = WIRE_VERSION
+        reply["table_hash"] = self._table_hash
+        reply["sealed"] = int(self._sealed)
+        return reply
+
+    def get_status(self, _):
+        delivery = self._delivery
+        now_us = self._clock.now_us()
+        return {
+            "uptime_us": now_us,
+            "wall_s": self._wall.now_s(),
+            "mode": delivery.mode,
+            "return_mode": delivery.return_mode,
+            "stop_reason": delivery.stop_reason,
+            "rate_nl_day": self._schedule.rate,
+            "steps": self._ledger.steps(),
+            "step_pl": self._ledger.step_pl,
+            "programmed_pl": delivery.programmed_pl(now_us),
+            "bolus_pl": delivery.bolus_pl,
+            "bolus_left_pl": delivery.bolus_left_pl(now_us),
+            "fault": self._faults.code,
+            "fault_text": self._faults.text,
+            "next_event": self._log.next,
+            "last_token": self.last_token(),
+            "heap_free": _heap_free(),
+        }
+
+    def get_account(self, _):
+        ledger = self._ledger
+        return {
+            "fill_pl": ledger.fill_pl,
+            "delivered_pl": ledger.delivered_pl(),
+            "residual_pl": ledger.residual_pl(),
+            "lifetime_pl": ledger.steps() * ledger.step_pl,
+            "bolus_pl": ledger.bolus_delivered_pl(),
+            "capacity_pl": self._delivery.capacity_pl(),
+            "low_mark_pl": self._delivery.low_mark_pl(),
+            "unusable_pl": self._delivery.unusable_pl(),
+            "refills": ledger.refills,
+            "refill_uptime_us": ledger.refill_us,
+            "refill_wall_s": ledger.refill_wall_s,
+            "expected_pl": ledger.expected_pl,
+            "measured_pl": ledger.measured_pl,
+            "before_delivered_pl": ledger.before_delivered_pl,
+            "reason": ledger.reason,
+        }
+
+    def get_prescription(self, _):
+        if self._store.current is None:
+            raise Refusal("no_prescription")
+        self._store.check()
+        reply = dict(self._store.current)
+        reply["sequence"] = self._store.sequence
+        return reply
+
+    def get_events(self, values):
+        return {
+            "oldest": self._log.oldest,
+            "next": self._log.next,
+            "records": self._log.read(values["first"], _EVENTS_A_FRAME),
+        }
+
+    def get_faults(self, values):
+        return {
+            "oldest": self._fault_log.oldest,
+            "next": self._fault_log.next,
+            "records": self._fault_log.read(values["first"], _FAULTS_A_FRAME),
+        }
