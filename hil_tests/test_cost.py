@@ -89,7 +89,7 @@ def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture
     bench.cut_power()
     bench.power_on()
     with bench.programmer() as pump:
-        before = pump.status().heap_free
+        before = pump.heap_free()
         for exchange in range(288 if full else 8):
             pump.status()
             pump.account()
@@ -108,7 +108,7 @@ def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture
                 pump.resume()
             bench.link().write(bytes(range(4, 256)))  # without 03, which stops a development pump
             bench.advance(seconds=300 if full else 10)
-        after = pump.status().heap_free
+        after = pump.heap_free()
     with capsys.disabled():
         print(f"\nfree heap: {before} octets after boot, {after} after traffic", end=" ")
     assert before >= HEAP

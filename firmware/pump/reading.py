@@ -10,11 +10,6 @@ _EVENTS_A_FRAME = (MAX_BODY - 8) // EVENT_SIZE
 _FAULTS_A_FRAME = (MAX_BODY - 8) // FAULT_SIZE
 
 
-def _heap_free():
-    gc.collect()  # what is free, not what has not been collected yet
-    return gc.mem_free()
-
-
 class Reading:
     """Handlers of the reads. ``identity``: dict of HELLO's board, firmware, vm, serial, boots,
     reset_cause. ``last_token()``: token of the last confirmed command."""
@@ -62,7 +57,6 @@ class Reading:
             "fault_text": self._faults.text,
             "next_event": self._log.next,
             "last_token": self.last_token(),
-            "heap_free": _heap_free(),
         }
 
     def get_account(self, _):
@@ -106,3 +100,7 @@ class Reading:
             "next": self._fault_log.next,
             "records": self._fault_log.read(values["first"], _FAULTS_A_FRAME),
         }
+
+    def get_memory(self, _):
+        gc.collect()  # what is free, not what has not been collected yet
+        return {"heap_free": gc.mem_free()}

@@ -95,7 +95,6 @@ GET_STATUS = Message(
         ("fault_text", "s64", None, None, "what was seen when it latched"),
         ("next_event", "u32", 0, _U32, "sequence number the next event will get"),
         ("last_token", "b8", None, None, "token of the last confirmed command, zero if none"),
-        ("heap_free", "u32", 0, _U32, "free heap, octets"),
     ),
 )
 
@@ -201,6 +200,16 @@ GET_FAULTS = Message(
         ("next", "u32", 0, _U32, "sequence number the next fault record will get"),
         ("records", "b*", None, None, "fault records of FAULT_SIZE octets"),
     ),
+)
+
+GET_MEMORY = Message(
+    15,
+    "get_memory",
+    _READ,
+    False,
+    "Collect garbage and tell what is free: takes some milliseconds.",
+    (),
+    (("heap_free", "u32", 0, _U32, "free heap, octets"),),
 )
 
 SET_PRESCRIPTION = Message(
@@ -316,6 +325,7 @@ TABLE = (
     PREPARE,
     CONFIRM,
     GET_FAULTS,
+    GET_MEMORY,
     SET_PRESCRIPTION,
     START_BOLUS,
     STOP,

@@ -343,7 +343,6 @@ def state(pump):
     """All that a command could change, for comparison at one instant."""
     app = pump.app
     found = pump.ask(GET_STATUS)
-    found.pop("heap_free")
     found.update(pump.ask(GET_ACCOUNT))
     found.update(pump.ask(GET_PRESCRIPTION))
     found["events"] = app.log.next

@@ -80,7 +80,6 @@ class Status:
     fault_text: str
     next_event: int
     last_token: bytes
-    heap_free: int
 
     @property
     def mode_name(self) -> str:
@@ -297,6 +296,10 @@ class Programmer:
     def account(self) -> Account:
         """The reservoir account."""
         return _row(Account, self.session.request(messages.GET_ACCOUNT, {}))
+
+    def heap_free(self) -> int:
+        """Free heap of the pump, octets, after it collected its garbage."""
+        return self.session.request(messages.GET_MEMORY, {})["heap_free"]
 
     def prescription(self) -> Therapy | None:
         """The prescription in force; None when none was ever committed."""
