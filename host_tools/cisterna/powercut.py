@@ -46,7 +46,7 @@ PROGRAM_SHAPES = (
 )
 ERASE_SHAPES = ("nothing_erase", "half_erase", "most_erase", "unreadable_erase")
 _WRAPS = 2
-_BATCH = 250  # cuts a batch
+_BATCH = 1000  # cuts a batch: each begins with the story up to its first
 _SEGMENT = 250  # cuts of the living image a batch: what is lost when one is interrupted
 _LIVING = {"quick": 250, "full": 30_000}
 _BASAL_LIMIT, _BOLUS_LIMIT = 5, 20  # steps of 0.1 uL, ACC-2
