@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from cisterna import cli_benches, cli_campaigns, cli_log, cli_reading, cli_therapy, units
-from cisterna.cli_options import emit, ignore_interrupts, say_why
+from cisterna.cli_options import emit, ignore_interrupts, say_why, traced
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
 from cisterna.run_samples import plain
@@ -102,7 +102,7 @@ app = typer.Typer(
 
 
 for _function, _lines in _COMMANDS:
-    app.command(epilog=_examples(_lines))(_function)
+    app.command(epilog=_examples(_lines))(traced(_function))
 for _function, _lines in (*cli_benches.BENCH_COMMANDS, *cli_campaigns.CAMPAIGNS):
     cli_benches.bench.command(epilog=_examples(_lines))(_function)
 app.add_typer(

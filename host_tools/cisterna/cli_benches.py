@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cisterna import finding, screens
+from cisterna import finding, frame_trace, screens
 from cisterna.cli_calibrate import calibrate
 from cisterna.cli_options import Json, emit, progress, whole_number
 from cisterna.errors import UsageError, quoted
@@ -205,9 +205,33 @@ def _emulated_speed(as_json: bool, shown: Console) -> None:
         screens.rows(screens.console(), bench_speed_emulated.table(measured))
 
 
+def decode(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace FILE wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Show a frame trace: every frame a command sent and received, opened, with units.
+
+    Each subcommand that opens a pump's port writes one with --trace FILE.
+    """
+    head, frames = frame_trace.read(file)
+    if as_json:
+        emit({"trace": head, "frames": frames})
+        return
+    shown = screens.console()
+    screens.note(shown, f"began {head['began']}, message table {head['table_hash']}")
+    for line in frame_trace.as_text(frames):
+        print(line)
+
+
 # Every subcommand of bench, with its examples, one a line.
 BENCH_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (speed, "cisterna bench speed\ncisterna bench speed --bench emulated"),
+    (
+        decode,
+        """cisterna status --trace session.jsonl
+        cisterna bench decode session.jsonl
+        cisterna bench decode session.jsonl --json""",
+    ),
     (
         calibrate,
         """cisterna bench calibrate --steps 5000 --water "21.5 C" 498.1mg 499.0mg 498.7mg

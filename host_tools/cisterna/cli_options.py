@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import re
 import signal
 from collections.abc import Callable, Generator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from cisterna import screens
+from cisterna import frame_trace, screens
 from cisterna.errors import UsageError, quoted
 from cisterna.finding import VARIABLE
 
@@ -29,7 +32,37 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON document on stdout, for an error too; asks nothing."),
 ]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Write every frame, opened, to this file; cisterna bench decode reads it.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def traced(function: Callable[..., None]) -> Callable[..., None]:
+    """The subcommand with --trace, if it opens a pump's port."""
+    signature = inspect.signature(function)
+    if "port" not in signature.parameters:
+        return function
+    hints = get_type_hints(function, include_extras=True)
+
+    @functools.wraps(function)
+    def run(*words: Any, trace: Path | None = None, **options: Any) -> None:
+        with frame_trace.recording(trace):
+            function(*words, **options)
+
+    option = inspect.Parameter("trace", inspect.Parameter.KEYWORD_ONLY, default=None)
+    known = [each.replace(annotation=hints[each.name]) for each in signature.parameters.values()]
+    added: Any = run
+    added.__signature__ = signature.replace(
+        parameters=[*known, option.replace(annotation=TraceFile)]
+    )
+    added.__annotations__ = {**hints, "trace": TraceFile}
+    return run
 
 
 def whole_number(text: str | None, option: str, lowest: int = 0) -> int | None:

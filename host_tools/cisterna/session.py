@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, TypeAlias
 
+from cisterna import frame_trace
 from cisterna.amounts import field_label, format_field
 from cisterna.errors import CisternaError, NoPump, Refused, UsageError
 from cisterna.transport import Link
@@ -48,6 +49,7 @@ class Session:
         self.link = link
         self._reply_s = reply_s
         self._layer = OpenSession()
+        self._trace = frame_trace.active()
         self._reader = FrameReader()
         self._sequence = secrets.randbelow(1 << 16)
         self._packet = bytearray(HEADER + MAX_BODY)
@@ -66,7 +68,9 @@ class Session:
         length = self._layer.wrap(self._packet, REQUEST, self._sequence, message.number, end)
         size = write_frame(self._frame, self._packet, length)
         octets = bytes(self._frame[:size])
-        for _ in range(tries):
+        body = bytes(self._packet[HEADER:end])
+        for count in range(tries):
+            self._tell_sent(message, body, octets, count + 1)
             self.link.write(octets)
             reply = self._await_reply(message)
             if reply is not None:
@@ -88,11 +92,14 @@ class Session:
         """The reply to the request just sent; None when it did not come in time."""
         until = self.link.now_s() + self._reply_s
         while (left := until - self.link.now_s()) > 0:
-            for octet in self.link.read(left):
+            octets = self.link.read(left)
+            bad = self._reader.noise + self._reader.damaged + self._reader.oversize
+            for octet in octets:
                 if not self._reader.feed(octet):
                     continue
                 packet = memoryview(self._reader.packet)[: self._reader.length]
                 opened = self._layer.unwrap(packet)
+                self._tell_received(opened, bytes(packet))
                 if opened is None:
                     continue
                 kind, sequence, number, body = opened
@@ -103,7 +110,39 @@ class Session:
                     return decode_reply(message, body)
                 raise _refused(message, body)
             self.noise = self._reader.noise + self._reader.damaged > 0
+            bad -= self._reader.noise + self._reader.damaged + self._reader.oversize
+            if self._trace is not None and bad:
+                self._trace.problem(self.link.name, "host", "damage or noise in", octets)
         return None
+
+    # -- the frame trace ----------------------------------------------------------------------
+
+    def _tell_sent(self, message: Message, body: bytes, frame: bytes, count: int) -> None:
+        if self._trace is not None:
+            self._trace.packet(
+                self.link.name,
+                "pump",
+                REQUEST,
+                self._sequence,
+                message.number,
+                body,
+                frame,
+                **{"try": count},
+            )
+
+    def _tell_received(self, opened: Any, packet: bytes) -> None:
+        if self._trace is None:
+            return
+        out = bytearray(MAX_STUFFED)
+        frame = bytes(out[: write_frame(out, packet, len(packet))])
+        if opened is None:
+            self._trace.problem(self.link.name, "host", "a frame that does not open", frame)
+        else:
+            kind, sequence, number, body = opened
+            late = {} if sequence == self._sequence else {"note": "late"}
+            self._trace.packet(
+                self.link.name, "host", kind, sequence, number, body, frame, **late
+            )
 
 
 def encode_request(message: Message, values: Values, out: bytearray, at: int = 0) -> int:

@@ -1,0 +1,133 @@
+"""The frame trace: what --trace writes, and what ``bench decode`` makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cisterna import frame_trace
+from cisterna.bench_virtual import VirtualBench
+from cisterna.frame_trace import FrameTrace
+from cisterna.programmer import Programmer
+from host_tools.tests.conftest import Cisterna
+from pump_wire import messages
+from pump_wire.messages import BY_NUMBER, Message
+from pump_wire.session import REPLY, REQUEST
+
+PRESCRIPTION = "host_tools/cisterna/prescriptions/baclofen.toml"
+
+
+def test_a_command_is_told_frame_by_frame(cisterna: Cisterna, tmp_path: Path) -> None:
+    path = tmp_path / "session.jsonl"
+    with VirtualBench(seed=4, trace=False) as bench:
+        ran = cisterna("program", "baclofen", "--yes", "--port", bench.port, "--trace", str(path))
+        assert ran.code == 0, ran.err
+        log = tmp_path / "log.jsonl"
+        assert cisterna("log", "--port", bench.port, "--trace", str(log)).code == 0
+    head, frames = frame_trace.read(path)
+    assert head["table_hash"] == f"{messages.table_hash():08x}"
+    assert "Not a medical device" in head["notice"]
+    requests = [frame for frame in frames if frame["to"] == "pump"]
+    names = [frame["message"] for frame in requests]
+    assert names[0] == "hello"
+    assert names.count("confirm") == 1
+    prepare = next(frame for frame in requests if frame["message"] == "prepare")
+    assert prepare["fields"]["command"] == "set_prescription"
+    assert prepare["fields"]["body"]["drug"] == "baclofen"
+    assert prepare["fields"]["body"]["concentration_ng_ml"] == 500_000
+    replies = [frame for frame in frames if frame["to"] == "host"]
+    echo = next(frame for frame in replies if frame["message"] == "prepare")
+    assert echo["fields"]["body"] == prepare["fields"]["body"]
+    assert {frame["kind"] for frame in replies} <= {"reply", "refusal"}
+    assert all(bytes.fromhex(frame["octets"])[0] == 0x7E for frame in frames)
+    shown = cisterna("bench", "decode", str(path))
+    assert shown.code == 0
+    assert "-> prepare" in shown.out
+    assert "concentration: 500 ug/mL" in shown.out
+    as_json = cisterna("bench", "decode", str(path), "--json")
+    assert as_json.json == {"trace": head, "frames": frames}
+    assert "pump_started" in cisterna("bench", "decode", str(log)).out
+
+
+def test_every_subcommand_that_takes_a_port_takes_trace(cisterna: Cisterna) -> None:
+    for name in ("ports", "status", "program", "bolus", "stop", "resume", "refill", "log"):
+        words = (name, "--help")
+        assert "--trace" in cisterna(*words).out, name
+    for name in ("report", "clock", "flash"):
+        assert "--trace" in cisterna(name, "--help").out, name
+    assert "--trace" not in cisterna("demo", "--help").out
+
+
+def test_repeats_and_damage_are_told(tmp_path: Path) -> None:
+    class Deaf:
+        """Answers nothing but noise."""
+
+        name = "deaf"
+        clock = 0.0
+
+        def write(self, data: bytes) -> None:
+            pass
+
+        def read(self, timeout_s: float) -> bytes:
+            self.clock += timeout_s
+            return b"\x7ehalf a frame\x7e"
+
+        def now_s(self) -> float:
+            return self.clock
+
+        def close(self) -> None:
+            pass
+
+    path = tmp_path / "trace"
+    with frame_trace.recording(path), pytest.raises(Exception, match="no pump answers"):
+        Programmer(Deaf(), tries=3)
+    assert frame_trace.active() is None
+    frames = frame_trace.read(path)[1]
+    assert [frame.get("try") for frame in frames if frame["to"] == "pump"] == [1, 2, 3]
+    heard = [frame for frame in frames if frame["to"] == "host"]
+    assert "damage" in heard[0]["problem"]
+    assert bytes.fromhex(heard[0]["octets"]) == b"\x7ehalf a frame\x7e"
+    assert any("try 2" in line for line in frame_trace.as_text(frames))
+
+
+@pytest.mark.requirement("SEC-2")
+def test_no_key_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = ("role_key", "b16", None, None, "a key")
+    give = Message(126, "give_key", 0, False, "made up", (field,), (field,))
+    monkeypatch.setitem(BY_NUMBER, 126, give)
+    path = tmp_path / "trace"
+    trace = FrameTrace(path)
+    secret = bytes(range(0xA0, 0xB0))
+    for kind in (REQUEST, REPLY):
+        trace.packet("p", "pump", kind, 1, 126, secret, b"\x7e" + secret + b"\x7e")
+        trace.packet("p", "pump", kind, 1, 126, secret[:9], b"\x7e" + secret[:9] + b"\x7e")
+    trace.close()
+    text = path.read_text()
+    assert secret[:9].hex() not in text
+    assert text.count("never written") == 4
+
+
+def test_a_trace_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    trace = FrameTrace(path)
+    trace.packet("p", "pump", REQUEST, 1, messages.HELLO.number, b"")
+    trace.problem("p", "host", "damage", b"\x01")
+    trace.close()
+    whole = path.read_text()
+    path.write_text(whole[:-5])
+    assert len(frame_trace.read(path)[1]) == 1
+
+
+NO_TRACES = ("", "hello\n", "[1]\n", '{"a": 1}\n', '{"cisterna_trace": 99}\n')
+
+
+@pytest.mark.parametrize("text", NO_TRACES)
+def test_what_is_no_trace_is_refused(cisterna: Cisterna, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "trace"
+    path.write_text(text)
+    ran = cisterna("bench", "decode", str(path), "--json")
+    assert ran.code == 2
+    assert "trace" in json.loads(ran.out)["error"]
+    assert cisterna("bench", "decode", str(tmp_path / "none")).code == 2
