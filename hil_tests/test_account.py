@@ -21,6 +21,8 @@ FAST = Therapy(
     low_mark_nl=2_000_000,
 )
 
+BLOCK_ERASES = 100_000  # of one block of the Pico's W25Q16JV: its data sheet, section 1
+SERVICE_YEARS = 20
 LOG_CYCLE = 3 * 72  # three times what the slots of the log hold, see pump/eventlog.py
 
 
@@ -132,3 +134,36 @@ def test_records_of_the_log_rarely_erase(
         print(f"\nlog: {erases} erases for {LOG_CYCLE} records", end=" ")
     assert after["flash_programs"] - before["flash_programs"] >= LOG_CYCLE
     assert erases / LOG_CYCLE <= 0.1
+
+
+@pytest.mark.requirement("ACC-8")
+@pytest.mark.needs("advance", "days", "truth", "refill")
+def test_flash_outlives_the_pump(
+    bench: Bench, pump: Programmer, full: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 1 mL/day with a bolus, a report of the clock and a stop a day, refilled each fortnight:
+    the block erased most often sets the life. littlefs moves on after 100 erases of a block, so a
+    longer run tells of a longer life."""
+    therapy = replace(FAST, rate_nl_day=1_000_000, capacity_nl=20_000_000)
+    commission(bench, pump, therapy)
+    before = bench.truth()
+    days = 365 if full else 28
+    for day in range(days):
+        pump.bolus("20 uL", over="10 min")
+        bench.advance(hours=24)
+        pump.set_clock(1_700_000_000 + day * 86_400)
+        pump.stop()
+        pump.resume()
+        if day % 14 == 13:
+            refill(bench, pump, therapy)
+    after = bench.truth()
+    erases = after["flash_erases"] - before["flash_erases"]
+    assert erases > 100 * days  # about 125 by the account alone
+    years = BLOCK_ERASES * days / after["flash_most_erased"] / 365.25
+    with capsys.disabled():
+        print(
+            f"\nflash: {erases} erases in {days} days, {after['flash_most_erased']} of one block:"
+            f" {years:.0f} years",
+            end=" ",
+        )
+    assert years >= SERVICE_YEARS
