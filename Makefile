@@ -102,6 +102,8 @@ campaign: setup ## campaigns and requirement tests with their full figures (hour
 	$(BIN)/cisterna bench powercut --full --report build/campaigns
 	$(BIN)/cisterna bench flips --full --report build/campaigns/flips
 	$(BIN)/cisterna bench powercut --bench emulated --full --report build/campaigns/emulated
+	$(BIN)/cisterna bench trumpet --full --report build/campaigns/trumpet
+	$(BIN)/cisterna bench trumpet --bench emulated --full --report build/campaigns/trumpet-emulated
 	$(pytest) hil_tests --full -k 'not test_campaign'
 
 bench: setup ## how fast the virtual pump and the emulated Pico simulate

@@ -42,12 +42,14 @@ class BrokenCampaign(CisternaError):
 @dataclass(frozen=True)
 class Result:
     """What one case found. ``runs``: runs it is made of. ``failures``: (ID that replays it, what
-    is wrong). ``figures``: name -> the largest value seen."""
+    is wrong). ``figures``: name -> the largest value seen. ``data``: anything that JSON holds, for
+    ``Campaign.files``."""
 
     case: str
     runs: int = 1
     failures: tuple[tuple[str, str], ...] = ()
     figures: dict[str, int] = field(default_factory=dict[str, int])
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ class Campaign(abc.ABC):
     def replay(self, case: str, folder: Path) -> Iterator[str]:
         """Run one case, or one failure's ID, and tell it step by step. Raises UsageError for an
         ID that names none. The last line begins with "verdict: "."""
+
+    def files(self, results: list[Result]) -> dict[str, bytes]:
+        """Pictures (.png) and tables of the results by file name, for the report."""
+        del results
+        return {}
 
     def identity(self) -> dict[str, Any]:
         """What the results belong to; results of another identity are not gone on with."""
@@ -199,7 +206,7 @@ class Results:
 
 def _result(data: dict[str, Any]) -> Result:
     failures = tuple((str(case), str(why)) for case, why in data["failures"])
-    return Result(data["case"], data["runs"], failures, data["figures"])
+    return Result(data["case"], data["runs"], failures, data["figures"], data["data"])
 
 
 # -- running -----------------------------------------------------------------------------------

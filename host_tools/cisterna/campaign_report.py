@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cisterna.prescription import NOTICE
 
 _MOST_FAILURES = 1_000  # rows of a page; the JSON has all
+
+NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -17,6 +22,9 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+figure { margin: 1.5rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption { font-size: .85rem; }
 code { overflow-wrap: anywhere; }
 .holds { color: #1a7f37; font-weight: 600; }
 .fails { color: #d1242f; font-weight: 600; }
@@ -32,8 +40,18 @@ def _verdict(holds: bool) -> str:
     return '<span class="holds">holds</span>' if holds else '<span class="fails">fails</span>'
 
 
-def page(verdict: dict[str, Any]) -> str:
-    """The HTML page of ``campaign.data``."""
+def picture(name: str, content: bytes) -> str:
+    """A PNG inside a page."""
+    octets = base64.b64encode(content).decode()
+    shown = html.escape(name)
+    return (
+        f'<figure><img alt="{shown}" src="data:image/png;base64,{octets}">'
+        f"<figcaption>{shown}</figcaption></figure>"
+    )
+
+
+def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
+    """The HTML page of ``campaign.data``, with the pictures among ``files``."""
     text = html.escape
     identity = verdict["identity"]
     name = text(str(identity["campaign"]))
@@ -74,14 +92,21 @@ def page(verdict: dict[str, Any]) -> str:
         parts.append("</table>")
         if len(found) > _MOST_FAILURES:
             parts.append(f"<p>And {len(found) - _MOST_FAILURES:,} more, in the JSON.</p>")
+    pictures = [picture(*each) for each in files.items() if each[0].endswith(".png")]
+    if pictures:
+        parts += ["<h2>Pictures</h2>", *pictures]
     return "\n".join(parts) + "\n</html>\n"
 
 
-def write(verdict: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """(HTML, JSON) written into ``folder``."""
+def write(
+    verdict: dict[str, Any], folder: Path, files: Mapping[str, bytes] = NO_FILES
+) -> tuple[Path, Path]:
+    """(HTML, JSON) written into ``folder``, ``files`` beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     name = verdict["identity"]["campaign"]
     html_path, json_path = folder / f"{name}.html", folder / f"{name}.json"
     json_path.write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
-    html_path.write_text(page(verdict), encoding="utf-8")
+    html_path.write_text(page(verdict, files), encoding="utf-8")
+    for each, content in files.items():
+        (folder / each).write_bytes(content)
     return html_path, json_path

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from cisterna import campaign as campaigns
-from cisterna import campaign_report, screens
+from cisterna import campaign_report, screens, units
 from cisterna.cli_options import Json, emit, say_why, whole_number
 from cisterna.errors import Interrupted, UsageError, quoted
 
@@ -97,7 +97,7 @@ def run(
             f"what was found so far is kept in {folder}", "the same command goes on from there"
         ) from None
     verdict = campaigns.data(campaign, results, time.monotonic() - start, at_once)
-    html, _ = campaign_report.write(verdict, folder)
+    html, _ = campaign_report.write(verdict, folder, campaign.files(results))
     found = campaigns.failures(results)
     if as_json:
         emit(verdict)
@@ -116,9 +116,10 @@ def run(
             screens.note(shown, f"and {len(found) - _MOST_SHOWN} more, in the report", "red")
         screens.path(shown, str(html))
     if found:
+        where = "" if campaign.bench == "virtual" else f" --bench {campaign.bench}"
         say_why(
             f"campaign {campaign.name}, seed {campaign.seed}: {len(found)} failures",
-            f"see one step by step: cisterna bench {campaign.name} --replay {found[0][0]}",
+            f"see one step by step: cisterna bench {campaign.name}{where} --replay {found[0][0]}",
         )
         raise typer.Exit(1)
 
@@ -188,6 +189,43 @@ def flips(
     run(Flips(number, _setting(full)), report, replay, workers, as_json)
 
 
+def trumpet(
+    bench: Annotated[
+        str,
+        typer.Option(
+            "--bench", metavar="B", help="virtual, emulated, or one with instruments of its own."
+        ),
+    ] = "virtual",
+    rate: Annotated[
+        list[str] | None,
+        typer.Option("--rate", metavar="RATE", help="This rate only; more than once for more."),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", metavar="S", help="What counts: edges, rotor or scale."),
+    ] = None,
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Start-up and trumpet curves, as pictures and tables (DEL-3).
+
+    The largest flow error over windows of 2 to 31 min, of 15 to 930 min at slow rates, against
+    what an ideal pump of the same step can do. The method is borrowed from IEC 60601-2-24; no
+    claim of compliance.
+    """
+    from cisterna.trumpet_campaign import TrumpetCurves
+
+    rates = tuple(units.parse_rate(text, name="--rate") for text in rate or ())
+    curves = TrumpetCurves(
+        whole_number(seed, "--seed") or 0, _setting(full), bench, rates, tuple(source or ())
+    )
+    run(curves, report, replay, workers, as_json)
+
+
 # Every campaign, with its examples, one a line.
 CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
     (
@@ -200,5 +238,11 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         flips,
         """cisterna bench flips --full
         cisterna bench flips --replay flips:1:FLT-4:3.17""",
+    ),
+    (
+        trumpet,
+        """cisterna bench trumpet --report evidence
+        cisterna bench trumpet --rate "0.1 mL/day" --source rotor
+        cisterna bench trumpet --bench emulated --full --report evidence""",
     ),
 )
