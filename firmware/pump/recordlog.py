@@ -5,8 +5,9 @@ A log of the last ``files`` x ``batch`` records or so, in two places under its f
 - *slots*, a ring of ``slots`` small files, each in a folder of its own, ``per_slot`` records each:
   the newest. A slot is rewritten whole with every record, which littlefs commits atomically as the
   program of one page, with an erase about every 15th.
-- *files* named after their first record, each one ``batch`` = ``slots`` x ``per_slot`` records
-  that the slots held, written once: when the last slot is full.
+- *files* in the folder ``old`` (a start looks for the slots, and a folder with many files is slow
+  to look in), named after their first record, each one ``batch`` = ``slots`` x ``per_slot``
+  records that the slots held, written once: when the last slot is full.
 
 Record n stands at a place that follows from n, so numbers need no counter, only the newest place
 that is taken; slots and files both tell, and the higher one counts, so no damage takes a number
@@ -17,8 +18,8 @@ back. A record begins with its number (u32) and ends with the CRC-32 of all befo
 # pyright: reportGeneralTypeIssues=false
 
 from binascii import crc32
-from errno import ENOENT
-from os import ilistdir, mkdir, remove
+from errno import EEXIST, ENOENT
+from os import ilistdir, mkdir, remove, stat
 from struct import pack, pack_into, unpack_from
 
 from pump.journal import Damaged, TwoCopies
@@ -60,24 +61,16 @@ class RecordLog:
 
     def load(self):
         """Find what is stored. Raises OSError."""
-        if not self._make_folder(self._folder):
-            for slot in range(self._slots):
-                self._make_folder(self._slot_folder(slot))
-            return
-        filed = oldest = -1
-        for entry in ilistdir(self._folder):
-            name = entry[0]
-            if entry[1] != _FILE or not name.isdigit():
-                continue
-            first = int(name)
-            if first % self._batch:
-                continue
-            if oldest < 0 or first < oldest:
-                oldest = first
-            if entry[3] == self._batch * self._size and first + self._batch > filed:
-                filed = first + self._batch
+        self._make_folder(self._folder)
+        self._make_folder(self._folder + "/old")
+        at, newest, length, doubtful, blank = self._read_slots()
+        last = newest - newest % self._batch  # batch that the newest slot belongs to
+        if doubtful < 0 <= newest and (not blank or not last):
+            filed, oldest = self._ask_for_files(last)
+        else:
+            filed, oldest = self._list_files()
         self._filed = max(filed, 0)
-        self._find_newest()
+        self._place(at, newest, length, doubtful)
         self._first_file = oldest if 0 <= oldest < self._filed else self._filed
         self.oldest = self._first_file
         try:
@@ -90,25 +83,64 @@ class RecordLog:
             self._file_slots()
         self._remove_oldest()
 
+    def _list_files(self):
+        """(end of the newest whole file, first of the oldest), -1 where there is none, from the
+        folder: littlefs reads it once for every file in it."""
+        filed = oldest = -1
+        for entry in ilistdir(self._folder + "/old"):
+            name = entry[0]
+            if entry[1] != _FILE or not name.isdigit():
+                continue
+            first = int(name)
+            if first % self._batch:
+                continue
+            if oldest < 0 or first < oldest:
+                oldest = first
+            if entry[3] == self._batch * self._size and first + self._batch > filed:
+                filed = first + self._batch
+        return filed, oldest
+
+    def _ask_for_files(self, last):
+        """The same where the slots are whole and belong to the batch that begins with ``last``
+        and the one before: which files there are follows from that."""
+        batch = self._batch
+        filed = last
+        if self._file_size(last) == batch * self._size:
+            filed += batch
+        oldest = max(filed - self._files * batch, 0)
+        while oldest and self._file_size(oldest - batch) >= 0:  # cut before it was removed
+            oldest -= batch
+        while oldest < filed and self._file_size(oldest) < 0:  # gone
+            oldest += batch
+        return filed, oldest if oldest < filed else -1
+
+    def _file_size(self, first):
+        """Octets of the file that begins with record ``first``, -1 when it is not there."""
+        try:
+            return stat(self._file(first))[6]
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise
+            return -1
+
     def _make_folder(self, path):
-        """True if it was there."""
         try:
             mkdir(path)
         except OSError as error:
-            if error.errno != 17:  # EEXIST
+            if error.errno != EEXIST:
                 raise
-            return True
-        return False
 
-    def _find_newest(self):
-        """Set ``next`` from the slots; ``_filed`` goes up when they know of later records."""
-        at = newest = -1
+    def _read_slots(self):
+        """(slot of the newest records, their first number, octets of the slot, a slot in which
+        nothing can tell, whether one was never written); -1 for none."""
+        at = newest = doubtful = -1
         length = 0
-        doubtful = -1
+        blank = False
         for slot in range(self._slots):
-            self._make_folder(self._slot_folder(slot))
             raw = self._read_slot(slot)
             if not raw:
+                self._make_folder(self._slot_folder(slot))
+                blank = True
                 continue
             first = self._first_of(raw, slot)
             if first < 0:
@@ -118,6 +150,11 @@ class RecordLog:
                 at = slot
                 length = len(raw)
                 self._keep(raw)
+        return at, newest, length, doubtful, blank
+
+    def _place(self, at, newest, length, doubtful):
+        """Set ``next`` from what the slots told; ``_filed`` goes up when they know of later
+        records."""
         if newest < self._filed:  # the slots hold only what is filed already, or nothing
             newest = self._filed
             length = _HEAD
@@ -166,7 +203,7 @@ class RecordLog:
         return "%s/s%d" % (self._folder, slot)
 
     def _file(self, first):
-        return "%s/%08d" % (self._folder, first)
+        return "%s/old/%08d" % (self._folder, first)
 
     # -- writing ------------------------------------------------------------------------------
 

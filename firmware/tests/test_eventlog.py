@@ -8,6 +8,7 @@ from nor_flash import SHAPES, PowerCut
 from random_numbers import Random
 from virtual_pump import ROOT, new_flash, same_flash
 
+from pump import recordlog
 from pump.clock import Clock, WallClock
 from pump.eventlog import FILES, PER_SLOT, SLOTS, EventLog
 from pump_wire.messages import EVENT, EVENT_FORMAT, EVENT_SIZE
@@ -130,7 +131,7 @@ def test_oldest_are_overwritten_and_numbers_never_reused():
         assert log.append("clock_set", 3 * i) == i
         kept = log.next - log.oldest
         assert kept == i + 1 or 3_000 <= KEPT <= kept < KEPT + BATCH
-    assert len(os.listdir(FOLDER)) == FILES + SLOTS
+    assert len(os.listdir(FOLDER + "/old")) == FILES
     check_whole(log, lambda number: 3 * number)
     same_flash(flash)
     again, _ = opened()
@@ -245,6 +246,30 @@ def test_torn_operations_lose_at_most_the_record_in_flight():
     assert cut_everywhere(BATCH - 2, BATCH + 1, SHAPES) > 40
 
 
+def test_the_files_asked_for_are_those_in_the_folder():
+    """With slots that are whole a start does not read the folder: it must find the same."""
+    new_flash()
+    records = recordlog.RecordLog(FOLDER, EVENT_SIZE, PER_SLOT, SLOTS, 3)
+    records.load()
+    body = bytes(EVENT_SIZE - 8)
+    for number in range(6 * BATCH + PER_SLOT):
+        records.put(body)
+        records.write()
+        last = number - number % BATCH
+        if number % 5 == 0 or number - last in (0, BATCH - 1):
+            found = recordlog.RecordLog(FOLDER, EVENT_SIZE, PER_SLOT, SLOTS, 3)
+            asked = found._ask_for_files(last)
+            filed, oldest = found._list_files()
+            assert asked == (max(filed, 0), oldest), number
+    with open(
+        FOLDER + "/old/%08d" % (2 * BATCH), "wb"
+    ) as file:  # the cut came before it was removed
+        file.write(bytes(BATCH * EVENT_SIZE))
+    assert found._ask_for_files(last) == found._list_files()
+    found.load()
+    assert found.oldest == found._list_files()[1] == 3 * BATCH
+
+
 def test_a_power_cut_while_the_oldest_go_leaves_no_gap():
     from pump import eventlog
 
@@ -269,7 +294,7 @@ def test_a_power_cut_while_the_oldest_go_leaves_no_gap():
                 log.append("clock_set", log.next)
             assert log.next == 4 * BATCH
             assert log.oldest == BATCH
-            assert len(os.listdir(FOLDER)) == 3 + SLOTS
+            assert len(os.listdir(FOLDER + "/old")) == 3
             check_whole(log, lambda number: number)
     finally:
         eventlog.FILES = files
@@ -308,7 +333,7 @@ def test_500_flipped_bits_are_500_damaged_records():
     for i in range(BATCH + 9):
         log.note("clock_set", i)
     log.flush()
-    reported = flipped(FOLDER + "/00000000", 200, 0, log)
+    reported = flipped(FOLDER + "/old/00000000", 200, 0, log)
     reported += flipped(FOLDER + "/s0/now", 150, BATCH, log)
     reported += flipped(FOLDER + "/s1/now", 150, BATCH + PER_SLOT, log)
     assert reported == 500
@@ -325,7 +350,7 @@ def test_no_damage_takes_a_number_back():
         size = len(file.read())
     with open(FOLDER + "/s1/now", "wb") as file:  # the newest slot, beyond recognition
         file.write(b"\x55" * size)
-    os.remove(FOLDER + "/%08d" % BATCH)  # and the newest file
+    os.remove(FOLDER + "/old/%08d" % BATCH)  # and the newest file
     log, _ = opened()
     assert log.next >= 2 * BATCH + 9
     number = log.append("clock_set")
@@ -338,7 +363,7 @@ def test_a_file_that_is_gone_is_damage_and_not_an_error():
     log, _ = opened()
     for i in range(3 * BATCH):
         log.append("clock_set", i)
-    os.remove(FOLDER + "/%08d" % BATCH)
+    os.remove(FOLDER + "/old/%08d" % BATCH)
     log, _ = opened()
     assert log.next == 3 * BATCH
     damaged = [number for number, event in each(log) if event is None]

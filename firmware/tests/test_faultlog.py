@@ -65,7 +65,7 @@ def test_flipped_bits_are_damaged_records():
         log.append(1, "x" * (i % 90))
     random = Random(8)
     reported = 0
-    for path, first in ((FOLDER + "/00000000", 0), (FOLDER + "/s0/now", BATCH)):
+    for path, first in ((FOLDER + "/old/00000000", 0), (FOLDER + "/s0/now", BATCH)):
         with open(path, "rb") as file:
             octets = bytearray(file.read())
         head = len(octets) % FAULT_SIZE
