@@ -14,7 +14,7 @@ from pump_wire.messages import BY_NUMBER, ERROR
 TOKEN_VALID_US = 30_000_000  # SEC-5: 30 s
 _TOKEN_SIZE = 8
 _NO_TOKEN = bytes(_TOKEN_SIZE)
-_LOWEST, _HIGHEST = ERROR[2][2:4]
+_HIGHEST: int = tuple(ERROR)[2][3]  # pyright: ignore (numbers have limits)
 
 
 class Commands:
@@ -113,6 +113,6 @@ def refusal_values(refusal):
     return {
         "code": refusal.code,
         "field": refusal.field,
-        "value": max(_LOWEST, min(refusal.value, _HIGHEST)),
-        "limit": max(_LOWEST, min(refusal.limit, _HIGHEST)),
+        "value": max(-_HIGHEST, min(refusal.value, _HIGHEST)),
+        "limit": max(-_HIGHEST, min(refusal.limit, _HIGHEST)),
     }

@@ -16,6 +16,7 @@ from pump_wire.messages import (
     SET_PRESCRIPTION,
     SIMPLE_CONTINUOUS,
     STOPPED,
+    STORED_PRESCRIPTION,
 )
 
 RATE_LOW_NL_DAY = 48_000
@@ -24,8 +25,6 @@ RATE_STEP_NL_DAY = 1_000
 MINIMUM_RATE_NL_DAY = 6_000  # PRODUCT.md: "a minimum rate near 0.006 mL/day"
 
 _FIELDS = SET_PRESCRIPTION.request
-_HALTED = (("halted", "u8", 0, 1, "stopped by command until resumed"),)
-_STORED = _HALTED + _FIELDS
 # Numbers of a prescription with an odd weight each, no two alike: whatever one or two bits flip in
 # them changes the weighted sum.
 _WEIGHTS = tuple(
@@ -136,7 +135,7 @@ class PrescriptionStore:
         if raw is None:
             self.halted = False
         else:
-            values = decode(_STORED, raw)
+            values = decode(STORED_PRESCRIPTION, raw)
             self.halted = bool(values.pop("halted"))
             self.current = values
         self._seal()
@@ -152,7 +151,7 @@ class PrescriptionStore:
         stored = dict(prescription)
         stored["halted"] = int(halted)
         buffer = bytearray(MAX_BODY)
-        end = encode(_STORED, stored, buffer)
+        end = encode(STORED_PRESCRIPTION, stored, buffer)
         self._copies.commit(bytes(buffer[:end]))
         self.current = prescription
         self.halted = halted

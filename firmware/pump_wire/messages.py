@@ -1,7 +1,9 @@
 """THE message table: every request, its reply, every field with its unit and range.
 
 The pump decodes with it, the programmer encodes with it, ``PROTOCOL.md`` is written from it, and
-hello compares ``table_hash()`` on both sides. Change a message here and nowhere else.
+hello compares ``table_hash()`` on both sides. Change a message here and nowhere else. A board
+holds the table packed, see packed.py: fields can be iterated over there and no more, and only the
+names that other modules import are there.
 
 A field is ``(name, type, low, high, text)``. Types: u8 u16 u32 u64 i64 (little endian), ``sN``
 (UTF-8 of at most N octets after a length octet), ``bN`` (exactly N octets), ``b*`` (all that is
@@ -132,6 +134,8 @@ _PRESCRIPTION = (
     ("capacity_nl", "u64", 1_000_000, 500_000_000, "reservoir capacity"),
     ("low_mark_nl", "u64", 1_000_000, 10_000_000, "low reservoir mark"),
 )
+# As it is stored, see pump/prescription.py; not on the wire.
+STORED_PRESCRIPTION = (("halted", "u8", 0, 1, "stopped by command until resumed"),) + _PRESCRIPTION
 
 GET_PRESCRIPTION = Message(
     4,

