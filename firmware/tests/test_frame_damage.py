@@ -1,0 +1,27 @@
+"""Damaged frames: no flipped, lost or added octet makes another frame of one."""
+
+from attack_parser import damaged
+
+from pump_wire.frame import FrameReader
+
+PURE = True
+TIMEOUT_S = 60
+REQUIREMENTS = {"test_no_damaged_frame_is_accepted": ("INP-2",)}
+
+
+def test_no_damaged_frame_is_accepted():
+    tried = 0
+    for number in range(50):
+        count, why = damaged(1, number, 60)
+        assert not why, "frame %d: %s" % (number, why)
+        tried += count
+    assert tried > 19_000
+
+
+def test_a_reader_that_does_not_check_is_seen():
+    whole = FrameReader._fcs_right
+    try:
+        FrameReader._fcs_right = lambda self, size: True
+        assert "accepted with" in damaged(1, 7, 60)[1]
+    finally:
+        FrameReader._fcs_right = whole
