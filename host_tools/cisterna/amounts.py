@@ -10,6 +10,7 @@ as a column of a table needs it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 _VOLUME_NL = (("mL", 1_000_000), ("uL", 1_000), ("nL", 1))
@@ -17,6 +18,8 @@ _RATE_NL_DAY = (("mL/day", 1_000_000),)
 _MASS_NG = (("mg", 1_000_000), ("ug", 1_000), ("ng", 1))
 _DOSE_RATE_NG_DAY = (("mg/day", 1_000_000), ("ug/day", 1_000), ("ng/day", 1))
 _CONCENTRATION_NG_ML = (("mg/mL", 1_000_000), ("ug/mL", 1_000), ("ng/mL", 1))
+_LENGTH_UM = (("cm", 10_000), ("mm", 1_000), ("um", 1))
+_LINE_NL_CM = (("mL/cm", 1_000_000), ("uL/cm", 1_000))
 _DURATION_US = (
     ("days", 86_400_000_000),
     ("h", 3_600_000_000),
@@ -92,6 +95,16 @@ def format_concentration(
     return _format(concentration_ng_ml, _CONCENTRATION_NG_ML, digits, unit)
 
 
+def format_length(length_um: int | Fraction, digits: int | None = None) -> str:
+    """A length: cm from 1 cm on, below that mm and um."""
+    return _format(length_um, _LENGTH_UM, digits)
+
+
+def format_volume_per_length(nl_per_cm: int | Fraction, digits: int | None = None) -> str:
+    """What a centimetre of a catheter holds, in mL/cm."""
+    return _format(nl_per_cm, _LINE_NL_CM, digits, "mL/cm")
+
+
 def format_duration(
     duration_us: int | Fraction, digits: int | None = None, unit: str | None = None
 ) -> str:
@@ -108,8 +121,15 @@ def format_duration(
     return "1 day" if text == "1 days" else text
 
 
+def _format_seconds(duration_s: int | Fraction) -> str:
+    return format_duration(duration_s * 1_000_000)
+
+
+# Lengths of time that the message table has in seconds; other fields in seconds are wall times.
+_IN_SECONDS = ("bolus", "patient", "interval", "lockout")
+
 # Suffix of a field's name in the message table: how to write its value. Longest suffix first.
-_FIELD_SUFFIXES = (
+_FIELD_SUFFIXES: tuple[tuple[str, Callable[[int], str]], ...] = (
     ("_nl_day", format_rate),
     ("_ng_day", format_dose_rate),
     ("_ng_ml", format_concentration),
@@ -117,6 +137,7 @@ _FIELD_SUFFIXES = (
     ("_pl", format_volume_pl),
     ("_ng", format_mass),
     ("_us", format_duration),
+    *((f"{of}_s", _format_seconds) for of in _IN_SECONDS),
 )
 
 

@@ -69,7 +69,7 @@ class DayTotal:
     mass_ng: Fraction
 
 
-def dose_rate_ng_day(rate_nl_day: int | Fraction, concentration_ng_ml: int) -> Fraction:
+def dose_rate_ng_day(rate_nl_day: int | Fraction, concentration_ng_ml: int | Fraction) -> Fraction:
     """Dose rate in ng/day of a rate in nL/day."""
     return Fraction(rate_nl_day) * concentration_ng_ml / _NL_PER_ML
 
@@ -91,7 +91,7 @@ def achievable_rate(dose_rate_ng_day: int, concentration_ng_ml: int) -> Achievab
     return AchievableRate(dose_rate_ng_day, concentration_ng_ml, wanted, rate)
 
 
-def mass_of_volume_ng(volume_nl: int | Fraction, concentration_ng_ml: int) -> Fraction:
+def mass_of_volume_ng(volume_nl: int | Fraction, concentration_ng_ml: int | Fraction) -> Fraction:
     """Drug in ng that a volume in nL holds."""
     return Fraction(volume_nl) * concentration_ng_ml / _NL_PER_ML
 

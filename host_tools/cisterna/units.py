@@ -16,6 +16,8 @@ concentration             ng/mL      mg/mL ug/mL ng/mL
 density                   ng/mL      g/mL mg/mL
 temperature               mC         C
 duration                  us         days (or day) h min s ms
+length                    um         cm mm um
+volume per length         nL/cm      mL/cm uL/cm
 ========================  =========  ==========================================================
 
 ug may be written mcg or µg, uL µL, and the litre with a small l. Ranges are inclusive and in the
@@ -38,9 +40,11 @@ from cisterna.amounts import (
     format_dose_rate,
     format_duration,
     format_field,
+    format_length,
     format_mass,
     format_rate,
     format_volume_nl,
+    format_volume_per_length,
     format_volume_pl,
 )
 from cisterna.errors import UsageError, quoted
@@ -173,7 +177,25 @@ _TEMPERATURE = _quantity(
     {"C": 1_000},
     lambda thousandths: f"{exact_decimal(Fraction(thousandths) / 1_000)} C",
 )
-_QUANTITIES = (_VOLUME, _RATE, _MASS, _DOSE_RATE, _CONCENTRATION, _DURATION, _TEMPERATURE)
+_LENGTH = _quantity("a length", "um", "80 cm", {"cm": 10_000, "mm": 1_000, "um": 1}, format_length)
+_VOLUME_PER_LENGTH = _quantity(
+    "a volume per length",
+    "nL/cm",
+    "0.0022 mL/cm",
+    {"mL/cm": 1_000_000, "uL/cm": 1_000},
+    format_volume_per_length,
+)
+_QUANTITIES = (
+    _VOLUME,
+    _RATE,
+    _MASS,
+    _DOSE_RATE,
+    _CONCENTRATION,
+    _DURATION,
+    _TEMPERATURE,
+    _LENGTH,
+    _VOLUME_PER_LENGTH,
+)
 
 
 def parse_volume(
@@ -222,6 +244,23 @@ def parse_duration(
 ) -> int:
     """Duration in us."""
     return _parse(_DURATION, text, low_us, high_us, name)
+
+
+def parse_length(
+    text: str, low_um: int | None = None, high_um: int | None = None, name: str = "length"
+) -> int:
+    """Length in um."""
+    return _parse(_LENGTH, text, low_um, high_um, name)
+
+
+def parse_volume_per_length(
+    text: str,
+    low_nl_cm: int | None = None,
+    high_nl_cm: int | None = None,
+    name: str = "volume per length",
+) -> int:
+    """What a centimetre of a catheter holds, in nL/cm."""
+    return _parse(_VOLUME_PER_LENGTH, text, low_nl_cm, high_nl_cm, name)
 
 
 def parse_density(
@@ -359,17 +398,21 @@ __all__ = [
     "format_dose_rate",
     "format_duration",
     "format_field",
+    "format_length",
     "format_mass",
     "format_rate",
     "format_volume_nl",
+    "format_volume_per_length",
     "format_volume_pl",
     "parse_concentration",
     "parse_density",
     "parse_dose",
     "parse_dose_rate",
     "parse_duration",
+    "parse_length",
     "parse_mass",
     "parse_rate",
     "parse_temperature",
     "parse_volume",
+    "parse_volume_per_length",
 ]
