@@ -95,7 +95,7 @@ class App:
             self.log,
             self.faults,
         )
-        upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log)
+        upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log, self.store)
         self.commands = Commands(
             (self.reading, therapy, upkeep), self.clock, self.log, self.faults, board.entropy
         )

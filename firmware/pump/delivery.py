@@ -248,10 +248,11 @@ class Delivery:
         self._motion.kick()
         return event, now_us
 
-    def refill(self, measured_pl, fill_pl, wall_s, reason):
+    def refill(self, measured_pl, fill_pl, wall_s, reason, drugs):
         """Start a new account. Delivery goes on with the part of a step that was due."""
         now_us = self._motion.halt()
-        self._ledger.refill(measured_pl, fill_pl, now_us, wall_s, reason)
+        programmed_pl = self.programmed_pl(now_us)
+        self._ledger.refill(measured_pl, fill_pl, now_us, wall_s, reason, programmed_pl, drugs)
         self._programmed_from_pl = self._schedule.programmed_pl(now_us)
         self._refilled = True
         self._low_told = False

@@ -23,8 +23,10 @@ _UNEXPLAINED_LARGE_PL = 2_000_000_000
 # of more than 32 octets, CRC and all, costs littlefs a third more reads.
 HOT_LAYOUT = "<QQIII"
 # fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
-# delivered_pl of the interval before it; the reason follows as UTF-8
-_REFILL_LAYOUT = "<qQQIQqqq"
+# delivered_pl of the interval before it; true and programmed volume of all refill intervals so
+# far. Texts follow, each a length octet and UTF-8: the reason, then the drugs' names, each with
+# its concentration behind it.
+_REFILL_LAYOUT = "<qQQIQqqqqq"
 
 
 def is_discrepancy(ratio_ppm, discrepancy_pl, capacity_pl):
@@ -70,6 +72,9 @@ class Ledger:
         self.measured_pl = 0
         self.before_delivered_pl = 0
         self.reason = ""
+        self.life_true_pl = 0
+        self.life_programmed_pl = 0
+        self.drugs = ()  # (name, ng/mL) in the reservoir, empty when unknown
         self._known = True  # False: it could not be read, and stays as it is until a refill
 
     def load(self):
@@ -101,7 +106,17 @@ class Ledger:
             size = calcsize(_REFILL_LAYOUT)
             if len(raw) < size:
                 raise Damaged("refill record of %d octets" % len(raw))
-            self.reason = raw[size:].decode()
+            texts = []
+            at = size
+            while at < len(raw):
+                end = at + 1 + raw[at]
+                texts.append(raw[at + 1 : end])
+                at = end
+            self.reason = texts[0].decode()
+            self.drugs = tuple(
+                (texts[i].decode(), unpack("<Q", texts[i + 1])[0])
+                for i in range(1, len(texts) - 1, 2)
+            )
             (
                 self.fill_pl,
                 self._refill_steps,
@@ -111,6 +126,8 @@ class Ledger:
                 self.expected_pl,
                 self.measured_pl,
                 self.before_delivered_pl,
+                self.life_true_pl,
+                self.life_programmed_pl,
             ) = unpack(_REFILL_LAYOUT, raw[:size])
 
     # -- what was moved -----------------------------------------------------------------------
@@ -195,25 +212,31 @@ class Ledger:
         expected = self.residual_pl()
         discrepancy = measured_pl - expected
         true = self.fill_pl - measured_pl
-        ratio = 0
+        ratio = life = 0
         if self.refills == 0:  # nothing was put in before: nothing to compare
             discrepancy = true = 0
         elif programmed_pl > 0 and true > 0:
             ratio = (true * 1_000_000 + programmed_pl // 2) // programmed_pl
+        all_true = self.life_true_pl + true
+        all_programmed = self.life_programmed_pl + programmed_pl
+        if self.refills and all_programmed > 0 and all_true > 0:
+            life = (all_true * 1_000_000 + all_programmed // 2) // all_programmed
         return {
             "expected_pl": expected,
             "discrepancy_pl": discrepancy,
             "programmed_pl": programmed_pl,
             "true_pl": true,
             "ratio_ppm": ratio,
+            "life_ppm": life,
             "flagged": int(
                 is_discrepancy(ratio, discrepancy, capacity_pl)
                 or (self.refills > 0 and true <= 0 < programmed_pl)  # a ratio of 0 or less
             ),
         }
 
-    def refill(self, measured_pl, fill_pl, now_us, wall_s, reason=""):
+    def refill(self, measured_pl, fill_pl, now_us, wall_s, reason="", programmed_pl=0, drugs=()):
         """Start a new account of ``fill_pl``. Motion must be halted and settled.
+        ``programmed_pl``: asked for since the last one; ``drugs``: what is in it now.
 
         Raises OSError when it could not be made durable; the account is then as before.
         """
@@ -221,6 +244,14 @@ class Ledger:
         before = self.delivered_pl()
         steps = self.steps()
         bolus = self.bolus_steps()
+        life_true = self.life_true_pl
+        life_programmed = self.life_programmed_pl
+        if self.refills:
+            life_true += self.fill_pl - measured_pl
+            life_programmed += programmed_pl
+        texts = [reason.encode()]
+        for name, ng_ml in drugs:
+            texts += [name.encode(), pack("<Q", ng_ml)]
         self._copies.commit(
             pack(
                 _REFILL_LAYOUT,
@@ -232,8 +263,10 @@ class Ledger:
                 expected,
                 measured_pl,
                 before,
+                life_true,
+                life_programmed,
             )
-            + reason.encode()
+            + b"".join(bytes((len(text),)) + text for text in texts)
         )
         self.fill_pl = fill_pl
         self._refill_steps = steps
@@ -245,6 +278,9 @@ class Ledger:
         self.measured_pl = measured_pl
         self.before_delivered_pl = before
         self.reason = reason
+        self.life_true_pl = life_true
+        self.life_programmed_pl = life_programmed
+        self.drugs = tuple(drugs)
         if not self._known:
             self._store(steps, bolus)
             self._known = True

@@ -4,11 +4,12 @@
 class UpkeepCommands:
     """Handlers of clock and logs."""
 
-    def __init__(self, clock, wall, log, fault_log):
+    def __init__(self, clock, wall, log, fault_log, store):
         self._clock = clock
         self._wall = wall
         self._log = log
         self._fault_log = fault_log
+        self._store = store
 
     # -- clock --------------------------------------------------------------------------------
 
@@ -19,6 +20,8 @@ class UpkeepCommands:
         before = self._wall.now_s()
         self._wall.set(request["wall_s"])
         event = self._log.note("clock_set", before)
+        if self._store.set_zone(request["utc_offset_min"]):
+            self._log.note("zone_set", request["utc_offset_min"])
         away_s = self._wall.away_s()
         if away_s >= 0:
             self._log.note("power_was_away", away_s)

@@ -84,14 +84,14 @@ GET_STATUS = Message(
     (
         ("uptime_us", "u64", 0, _I62, "pump clock: microseconds since it started"),
         ("wall_s", "u64", 0, _I62, "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
-        ("mode", "u8", 0, 5, "number of the mode, see MODES"),
-        ("return_mode", "u8", 0, 5, "mode after a bolus; equal to mode when no bolus runs"),
+        ("mode", "u8", 0, 8, "number of the mode, see MODES"),
+        ("return_mode", "u8", 0, 8, "mode after a bolus; equal to mode when no bolus runs"),
         ("stop_reason", "u8", 0, 5, "why it is stopped, see STOP_REASONS"),
         ("rate_nl_day", "u64", 0, _I62, "rate now"),
         ("steps", "u64", 0, _I62, "motor steps the step generator has emitted since manufacture"),
         ("step_pl", "u64", 1, _I62, "volume of one motor step"),
         ("programmed_pl", "u64", 0, _I62, "volume the programme asked for since the last refill"),
-        ("bolus_pl", "u64", 0, _I62, "volume of the running bolus, 0 when none runs"),
+        ("bolus_pl", "u64", 0, _I62, "volume of the running bolus of any kind, 0 when none runs"),
         ("bolus_left_pl", "u64", 0, _I62, "part of it not yet due"),
         ("fault", "u8", 0, 255, "first latched fault, 0 none, see FAULTS"),
         ("fault_text", "s64", None, None, "what was seen when it latched"),
@@ -129,13 +129,73 @@ GET_ACCOUNT = Message(
 _PRESCRIPTION = (
     ("drug", "s24", None, None, "name of the drug"),
     ("concentration_ng_ml", "u64", 1, 10**12, "drug in one millilitre"),
-    ("mode", "u8", 0, 2, "stopped, minimum_rate or simple_continuous"),
-    ("rate_nl_day", "u64", 0, 24_000_000, "basal rate; 0 unless mode is simple_continuous"),
+    ("mode", "u8", 0, 4, "stopped, minimum_rate, simple_continuous, flex or periodic_bolus"),
+    (
+        "rate_nl_day",
+        "u64",
+        0,
+        24_000_000,
+        "basal rate of simple_continuous, or between the boluses of periodic_bolus; else 0",
+    ),
     ("capacity_nl", "u64", 1_000_000, 500_000_000, "reservoir capacity"),
     ("low_mark_nl", "u64", 1_000_000, 10_000_000, "low reservoir mark"),
+    ("bolus_nl", "u32", 0, 10_000_000, "periodic bolus: volume; 0 unless mode is periodic_bolus"),
+    ("bolus_s", "u32", 0, 86_400, "periodic bolus: time to give it in"),
+    ("interval_s", "u32", 0, 604_800, "periodic bolus: from start to start"),
+    ("patient_nl", "u32", 0, 10_000_000, "patient bolus: volume, 0: not permitted"),
+    ("patient_s", "u32", 0, 86_400, "patient bolus: time to give it in"),
+    ("lockout_s", "u32", 0, 86_400, "patient bolus: shortest time from start to start"),
+    ("patient_max", "u8", 0, 24, "patient bolus: most of them in any 24 h"),
+    ("hour_nl", "u32", 0, 500_000_000, "most in any hour from every source, 0: no limit"),
+    ("day_nl", "u32", 0, 500_000_000, "most in any 24 h from every source, 0: no limit"),
+    ("soft_day_nl", "u32", 0, 500_000_000, "24-h total above which one must agree, 0: none"),
+    ("soft_bolus_nl", "u32", 0, 10_000_000, "bolus above which one must agree, 0: none"),
+    ("tubing_nl", "u32", 0, 1_000_000, "volume of the pump's tubing, 0: not known"),
+    ("catheter_nl", "u32", 0, 1_000_000, "volume of the implanted catheter, 0: not known"),
+    ("stable_until_s", "u32", 0, _U32, "wall time at which the drug expires, 0: not known"),
+    ("week", "b7", None, None, "flex: number of the pattern of each day, Monday first; else 0"),
+    (
+        "parts_crc",
+        "u32",
+        0,
+        _U32,
+        "CRC-32 of the parts that belong to it, see write_part; 0: none",
+    ),
 )
+# Bits of ``asks`` and ``agreed``: what whoever programs must agree to.
+ASK_TOTAL = 1  # the dose in 24 h changes by more than 20 %: total_nl must be the new volume
+ASK_SOFT_DAY = 2  # a 24-h total, patient boluses and all, above soft_day_nl
+ASK_SOFT_BOLUS = 4  # a bolus above soft_bolus_nl
+ASK_SOFT_RAISED = 8  # a soft limit is raised or taken away
+ASK_BRIDGE = 16  # a concentration changes: bridge, or no bridge and why
+ASK_MIXTURE = 32  # concentrations are not those of what is in the reservoir
+
+NO_BRIDGE = 0
+BRIDGE = 1
+BRIDGE_REFUSED = 2
+
+# Staged parts: octets of ``write_part`` that a later request names by their CRC-32.
+PATTERNS = 7  # parts 0 to 6: flex patterns
+STEPS_A_DAY = 13
+STEP_FORMAT = "<HH"  # minute of the day it begins at, the first 0; rate in 1,000 nL/day
+DRUG_PARTS = 7  # parts 7 to 9: second to fourth drug of a prescription
+FILL_PARTS = 10  # parts 10 to 13: drugs of a fill
+RESERVOIR_PARTS = 20  # parts 20 to 23: drugs in the reservoir, to read only
+DRUG_FORMAT = "<Q"  # concentration in ng/mL, 1 to 10**12; the name follows, 1 to 24 octets
+
 # As it is stored, see pump/prescription.py; not on the wire.
-STORED_PRESCRIPTION = (("halted", "u8", 0, 1, "stopped by command until resumed"),) + _PRESCRIPTION
+STORED_PRESCRIPTION = (
+    (
+        ("halted", "u8", 0, 1, "stopped by command until resumed"),
+        ("utc_offset_min", "i64", -840, 840, "local time - UTC"),
+        ("bridge", "u8", 0, 2, "bridge bolus: 0 none, 1 runs, 2 cancelled"),
+        ("bridge_rate", "u32", 0, 24_000_000, "its rate, nL/day"),
+        ("bridge_to", "u64", 0, _I62, "steps since manufacture at which it is over"),
+        ("why", "s24", None, None, "why there was none"),
+    )
+    + _PRESCRIPTION
+    + (("parts", "b*", None, None, "its parts"),)
+)
 
 GET_PRESCRIPTION = Message(
     4,
@@ -221,9 +281,37 @@ SET_PRESCRIPTION = Message(
     "set_prescription",
     CLINICIAN,
     True,
-    "Replace the prescription; a running bolus ends, a stop by command stays.",
-    _PRESCRIPTION,
-    _PRESCRIPTION,
+    "Replace the prescription with the parts staged for it; a running bolus ends, a stop by "
+    "command stays. It takes over at one instant; delivery does not stop for it. Bits of asks and "
+    "agreed: 1 the dose changes by more than 20 %, type total_nl; 2 a 24-h total above "
+    "soft_day_nl; 4 a bolus above soft_bolus_nl; 8 a soft limit raised; 16 a concentration "
+    "changes, decide on a bridge; 32 concentrations are not the reservoir's.",
+    _PRESCRIPTION
+    + (
+        ("total_nl", "u32", 0, _U32, "the new 24-h total as it was typed, 0: it was not"),
+        ("agreed", "u8", 0, 63, "bits of what was agreed to, see set_prescription"),
+        ("bridge", "u8", 0, 2, "a concentration changes: 1 bridge bolus first, 2 none; else 0"),
+        ("why", "s24", None, None, "bridge is 2: why there is none"),
+    ),
+    _PRESCRIPTION
+    + (
+        ("old_total_nl", "u32", 0, _U32, "24-h total of the present prescription, largest day"),
+        ("new_total_nl", "u32", 0, _U32, "24-h total of this one, largest day"),
+        ("with_patient_nl", "u32", 0, _U32, "the same with every permitted patient bolus"),
+        ("change_ppm", "u32", 0, _U32, "largest change of a drug's dose in a day; most: from 0"),
+        ("asks", "u8", 0, 63, "bits of what must be agreed to and is not, see set_prescription"),
+        ("bridge_nl", "u32", 0, _U32, "bridge bolus: volume, 0: none"),
+        ("bridge_rate_nl_day", "u32", 0, _U32, "bridge bolus: rate"),
+        ("bridge_us", "u64", 0, _I62, "bridge bolus: time it takes"),
+    ),
+)
+
+_BOLUS = (
+    ("volume_nl", "u64", 1, 10_000_000, "volume that would be given"),
+    ("duration_us", "u64", 1, _I62, "time it will take"),
+    ("rate_nl_day", "u64", 1, 24_000_000, "rate during the bolus, whole nanolitres a day"),
+    ("cut_nl", "u32", 0, _U32, "part of what was asked for that a volume limit takes away"),
+    ("asks", "u8", 0, 63, "bits of what must be agreed to and is not, see set_prescription"),
 )
 
 START_BOLUS = Message(
@@ -235,12 +323,9 @@ START_BOLUS = Message(
     (
         ("volume_nl", "u64", 1, 10_000_000, "volume"),
         ("duration_us", "u64", 1_000_000, 86_400_000_000, "time to deliver it in"),
+        ("agreed", "u8", 0, 63, "bits of what was agreed to, see set_prescription"),
     ),
-    (
-        ("volume_nl", "u64", 1, 10_000_000, "volume"),
-        ("duration_us", "u64", 1, _I62, "time it will take"),
-        ("rate_nl_day", "u64", 1, 24_000_000, "rate during the bolus, whole nanolitres a day"),
-    ),
+    _BOLUS,
 )
 
 STOP = Message(
@@ -261,7 +346,7 @@ RESUME = Message(
     "Leave stopped; run the prescription again.",
     (),
     (
-        ("mode", "u8", 0, 5, "mode after resuming"),
+        ("mode", "u8", 0, 8, "mode after resuming"),
         ("rate_nl_day", "u64", 0, 24_000_000, "rate after resuming"),
     ),
 )
@@ -275,6 +360,8 @@ RECORD_REFILL = Message(
     (
         ("measured_nl", "u64", 0, 500_000_000, "measured residual volume"),
         ("fill_nl", "u64", 1, 500_000_000, "volume put in"),
+        ("rest_nl", "u64", 0, 500_000_000, "volume that was left in; the fill mixes with it"),
+        ("fill_crc", "u32", 0, _U32, "CRC-32 of the staged drugs of the fill, 0: as before"),
         ("reason", "s32", None, None, "why: scheduled, early, explant ..."),
     ),
     (
@@ -284,6 +371,17 @@ RECORD_REFILL = Message(
         ("true_pl", "i64", -_I62, _I62, "last fill - measured residual: what really left"),
         ("ratio_ppm", "u64", 0, _I62, "true / programmed, 0 when nothing was programmed"),
         ("flagged", "u8", 0, 1, "1: outside the ratio or the volume limit"),
+        ("life_ppm", "u64", 0, _I62, "true / programmed over all refills, 0: none before"),
+        (
+            "drug_ng_ml",
+            "u64",
+            0,
+            10**12,
+            "then in the reservoir: its first drug, 0: unknown",
+        ),
+        ("drug2_ng_ml", "u64", 0, 10**12, "the next one: the fill's drugs, then what was left"),
+        ("drug3_ng_ml", "u64", 0, 10**12, "the next one"),
+        ("drug4_ng_ml", "u64", 0, 10**12, "the next one"),
     ),
 )
 
@@ -292,8 +390,11 @@ SET_CLOCK = Message(
     "set_clock",
     CLINICIAN,
     True,
-    "Set wall time. Delivery does not use it.",
-    (("wall_s", "u64", 1_577_836_800, _U32, "seconds since 1970-01-01 UTC"),),
+    "Set wall time and time zone. Of delivery only flex uses them.",
+    (
+        ("wall_s", "u64", 1_577_836_800, _U32, "seconds since 1970-01-01 UTC"),
+        ("utc_offset_min", "i64", -840, 840, "local time - UTC, minutes"),
+    ),
     (("wall_s", "u64", 0, _I62, "wall time before, 0 if it was not set"),),
 )
 
@@ -302,7 +403,8 @@ CANCEL_BOLUS = Message(
     "cancel_bolus",
     CLINICIAN,
     True,
-    "End the running bolus, back to the mode it came from.",
+    "End the running bolus of any kind, back to the mode it came from. Of a bridge bolus the pump "
+    "keeps how much is left.",
     (),
     (("left_pl", "u64", 0, _I62, "part of the bolus that will not be delivered"),),
 )
@@ -318,6 +420,101 @@ CLEAR_LOGS = Message(
         ("events", "u32", 0, _U32, "event records that would be hidden"),
         ("faults", "u32", 0, _U32, "fault records that would be hidden"),
     ),
+)
+
+WRITE_PART = Message(
+    40,
+    "write_part",
+    CLINICIAN,
+    False,
+    "Stage octets for a prescription (parts 0 to 9) or a fill (10 to 13), too long for its "
+    "request. They do nothing until a request with their CRC-32 is confirmed.",
+    (
+        ("part", "u8", 0, 255, "number of the part; 255: forget all that is staged"),
+        ("octets", "b*", None, None, "its octets; none: forget this part"),
+    ),
+    (
+        (
+            "crc",
+            "u32",
+            0,
+            _U32,
+            "CRC-32 of the staged parts of a prescription, or of a fill for a part of one: each, "
+            "in the order of their numbers, as number, length, octets; 0: none",
+        ),
+    ),
+)
+
+GET_PART = Message(
+    41,
+    "get_part",
+    _READ,
+    False,
+    "A part of the prescription in force, or a drug in the reservoir (20 to 23).",
+    (("part", "u8", 0, 255, "number of the part"),),
+    (("octets", "b*", None, None, "its octets; none: there is no such part"),),
+)
+
+GET_THERAPY = Message(
+    42,
+    "get_therapy",
+    _READ,
+    False,
+    "What the pump knows of the therapy ahead: limits, patient, bridge, flex, forecast.",
+    (),
+    (
+        ("patient_us", "u64", 0, _I62, "until a patient bolus is possible, 2**62: not permitted"),
+        ("patient_used", "u8", 0, 255, "patient boluses that count in the last 24 h"),
+        ("hour_pl", "u64", 0, _I62, "at most delivered in the last hour"),
+        ("day_pl", "u64", 0, _I62, "at most delivered in the last 24 h"),
+        ("room_nl", "u64", 0, _I62, "largest bolus that the limits allow now, 2**62: no limit"),
+        ("low_us", "u64", 0, _I62, "until the low mark, every patient bolus used; 2**62: never"),
+        ("empty_us", "u64", 0, _I62, "the same until empty"),
+        ("refill_us", "u64", 0, _I62, "until the next refill: low mark or the drug's stability"),
+        ("total_nl", "u32", 0, _U32, "24-h total of the prescription, largest day"),
+        ("bridge", "u8", 0, 2, "bridge bolus: 0 none, 1 runs, 2 cancelled with some left"),
+        ("bridge_left_nl", "u32", 0, _U32, "old drug still before the tip"),
+        ("why", "s24", None, None, "why there was no bridge bolus at the last change"),
+        ("clock", "u8", 0, 2, "0 wall time unknown, 1 set, 2 assumed: power was away"),
+        ("utc_offset_min", "i64", -840, 840, "local time - UTC, minutes"),
+        ("step", "u8", 0, 255, "flex: step of the day that runs, from 0; 255: none"),
+        ("next_us", "u64", 0, _I62, "until the rate changes by itself, 2**62: never"),
+    ),
+)
+
+REQUEST_BOLUS = Message(
+    43,
+    "request_bolus",
+    PATIENT,
+    True,
+    "The patient's bolus, as the prescription permits it. Each request is logged: granted, or "
+    "refused and why.",
+    (),
+    _BOLUS,
+)
+
+START_PRIME = Message(
+    44,
+    "start_prime",
+    CLINICIAN,
+    True,
+    "Priming bolus: fill tubing and catheter; also in a stopped pump. Then back to the mode it "
+    "came from.",
+    (
+        ("volume_nl", "u64", 1, 2_000_000, "volume, at most that of tubing and catheter"),
+        ("duration_us", "u64", 1_000_000, 86_400_000_000, "time to deliver it in"),
+    ),
+    _BOLUS,
+)
+
+RESUME_BRIDGE = Message(
+    45,
+    "resume_bridge",
+    CLINICIAN,
+    True,
+    "Go on with a cancelled bridge bolus; what was delivered since has left the tubing too.",
+    (),
+    _BOLUS,
 )
 
 TABLE = (
@@ -338,6 +535,12 @@ TABLE = (
     SET_CLOCK,
     CANCEL_BOLUS,
     CLEAR_LOGS,
+    WRITE_PART,
+    GET_PART,
+    GET_THERAPY,
+    REQUEST_BOLUS,
+    START_PRIME,
+    RESUME_BRIDGE,
 )
 BY_NUMBER = {message.number: message for message in TABLE}
 
@@ -368,15 +571,40 @@ REFUSALS = {
     15: ("internal", "the pump met an internal error and stopped the motor"),
     16: ("bolus_running", "a bolus is running"),
     17: ("not_allowed", "this role may not send it"),
+    40: ("lockout", "the lockout after the last patient bolus is not over"),
+    41: ("patient_max", "the most patient boluses of 24 h are used up"),
+    42: ("volume_limit", "a volume limit leaves no room"),
+    43: ("clock_not_set", "the pump's clock is not set"),
+    44: ("bridge_running", "a bridge bolus is running"),
+    45: ("not_agreed", "this needs to be agreed to"),
+    46: ("total_differs", "the 24-h total that was typed is not the new one"),
+    47: ("parts_differ", "the staged parts are not those that the request names"),
+    48: ("not_permitted", "the prescription permits no patient bolus"),
+    49: ("no_bridge", "there is no bridge bolus to go on with"),
 }
 REFUSAL = {REFUSALS[code][0]: code for code in REFUSALS}
 
 # Infusion modes. Numbers are on the wire and in stored records: never reuse one.
-MODES = ("stopped", "minimum_rate", "simple_continuous", "flex", "periodic_bolus", "single_bolus")
+MODES = (
+    "stopped",
+    "minimum_rate",
+    "simple_continuous",
+    "flex",
+    "periodic_bolus",
+    "single_bolus",
+    "patient_bolus",
+    "priming_bolus",
+    "bridge_bolus",
+)
 STOPPED = 0
 MINIMUM_RATE = 1
 SIMPLE_CONTINUOUS = 2
+FLEX = 3
+PERIODIC_BOLUS = 4
 SINGLE_BOLUS = 5
+PATIENT_BOLUS = 6
+PRIMING_BOLUS = 7
+BRIDGE_BOLUS = 8
 
 STOP_REASONS = (
     "running",
@@ -412,8 +640,8 @@ EVENTS = {
     2: ("prescription_committed", "prescription committed, record {a}"),
     3: ("mode_entered", "mode {a} entered"),
     4: ("bolus_started", "single bolus of {a} pL started"),
-    5: ("bolus_done", "single bolus done, {a} pL moved"),
-    6: ("bolus_ended_early", "single bolus ended early, {a} pL not delivered"),
+    5: ("bolus_done", "bolus done, {a} pL moved"),
+    6: ("bolus_ended_early", "bolus ended early, {a} pL not delivered"),
     7: ("delivery_stopped", "delivery stopped by command"),
     8: ("delivery_resumed", "delivery resumed by command"),
     9: ("refill_recorded", "refill recorded, fill {a} pL"),
@@ -431,6 +659,23 @@ EVENTS = {
     18: ("power_was_away", "clock set after a loss of power, which was away for at most {a} s"),
     19: ("logs_cleared", "logs cleared, {a} event records hidden"),
     20: ("copy_damaged", "one of two copies was damaged and made good from the other, record {a}"),
+    40: ("patient_granted", "patient bolus of {a} pL granted and started"),
+    41: ("patient_refused", "patient bolus refused, refusal {a}"),
+    42: ("bolus_cut", "bolus cut by a volume limit, {a} pL not given"),
+    43: ("prime_started", "priming bolus of {a} pL started"),
+    44: ("bridge_started", "bridge bolus of {a} pL started"),
+    45: ("bridge_done", "bridge bolus done, the new programme runs; {a} pL moved"),
+    46: ("bridge_cancelled", "bridge bolus cancelled, {a} pL of the old drug left"),
+    47: ("bridge_resumed", "bridge bolus resumed, {a} pL left"),
+    48: (
+        "bridge_refused",
+        "concentration changed without a bridge bolus, {a} pL of the old drug left",
+    ),
+    49: ("limit_held", "basal rate held back by a volume limit"),
+    50: ("limit_over", "basal rate no longer held back by a volume limit"),
+    51: ("flex_moved", "flex schedule moved by {a} s with the clock"),
+    52: ("zone_set", "time zone set, UTC + {a} min"),
+    53: ("limit_agreed", "programmed above a soft limit, as agreed; bits {a}"),
 }
 EVENT = {EVENTS[code][0]: code for code in EVENTS}
 

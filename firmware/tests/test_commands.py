@@ -1,7 +1,7 @@
 """Commands in a whole pump: prepared, echoed, confirmed once; what is wrong changes nothing."""
 
 from random_numbers import Random
-from virtual_pump import SECOND_US, Pump, refused, running, state
+from virtual_pump import SECOND_US, Pump, filled, refused, running, state
 
 from pump.commands import TOKEN_VALID_US, refusal_values
 from pump.prescription import Refusal
@@ -35,25 +35,33 @@ REQUIREMENTS = {
     "test_what_must_be_prepared_is_refused_without": ["SEC-5"],
 }
 
-RX = {
-    "drug": "saline",
-    "concentration_ng_ml": 500_000,
-    "mode": 2,
-    "rate_nl_day": 1_000_000,
-    "capacity_nl": 20_000_000,
-    "low_mark_nl": 2_000_000,
-}
+RX = filled(
+    SET_PRESCRIPTION.request,
+    drug="saline",
+    concentration_ng_ml=500_000,
+    mode=2,
+    rate_nl_day=1_000_000,
+    capacity_nl=20_000_000,
+    low_mark_nl=2_000_000,
+)
 GOOD = {
     SET_PRESCRIPTION.number: RX,
-    START_BOLUS.number: {"volume_nl": 1_000, "duration_us": 10_000_000},
-    RECORD_REFILL.number: {"measured_nl": 0, "fill_nl": 10_000_000, "reason": "early"},
-    SET_CLOCK.number: {"wall_s": 1_800_000_000},
+    START_BOLUS.number: {"volume_nl": 1_000, "duration_us": 10_000_000, "agreed": 0},
+    RECORD_REFILL.number: filled(
+        RECORD_REFILL.request, measured_nl=0, fill_nl=10_000_000, reason="early"
+    ),
+    SET_CLOCK.number: {"wall_s": 1_800_000_000, "utc_offset_min": 60},
 }
 
 
 def octets(fields, values):
     out = bytearray(MAX_BODY)
     return bytes(out[: encode(fields, values, out)])
+
+
+def wanted(message):
+    """A request that the pump can carry out, or that it can at least read."""
+    return octets(message.request, filled(message.request, **GOOD.get(message.number, {})))
 
 
 def answer(pump, number, body):
@@ -112,10 +120,10 @@ def test_what_must_be_prepared_is_refused_without():
     before = state(pump)
     for message in TABLE:
         if message.prepared:
-            body = octets(message.request, GOOD.get(message.number, {}))
+            body = wanted(message)
             refused("not_prepared", answer, pump, message.number, body)
     assert state(pump) == before
-    assert len([message for message in TABLE if message.prepared]) == 8
+    assert len([message for message in TABLE if message.prepared]) == 11
 
 
 def test_prepare_changes_nothing_and_echoes_what_would_be_done():
@@ -272,7 +280,7 @@ def test_bodies_that_do_not_decode_are_refused():
     before = state(pump)
     for message in TABLE:
         if message.prepared:
-            body = octets(message.request, GOOD.get(message.number, {}))
+            body = wanted(message)
             for wrong in [body[:size] for size in range(len(body))] + [body + b"\x00"]:
                 refused("bad_body", pump.ask, PREPARE, command=message.number, body=wrong)
     for number in (GET_STATUS.number, GET_ACCOUNT.number, HELLO.number):
@@ -293,7 +301,7 @@ def test_random_bodies_are_refused_and_no_fault():
         number = numbers[random.below(len(numbers))]
         body = bytes(random.below(256) for _ in range(random.below(60)))
         if BY_NUMBER[number].prepared:
-            good = bytearray(octets(BY_NUMBER[number].request, GOOD.get(number, {})))
+            good = bytearray(wanted(BY_NUMBER[number]))
             if good and random.below(4):
                 good[random.below(len(good))] = random.below(256)
                 body = bytes(good)

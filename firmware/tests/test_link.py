@@ -3,7 +3,7 @@
 import asyncio
 
 from random_numbers import Random
-from virtual_pump import SECOND_US, running
+from virtual_pump import SECOND_US, filled, running
 
 from pump_wire.codec import MAX_BODY, decode, encode
 from pump_wire.frame import MAX_STUFFED, FrameReader, write_frame
@@ -103,7 +103,7 @@ class Host:
 
     def prepare(self, message, **values):
         body = bytearray(MAX_BODY)
-        end = encode(message.request, values, body)
+        end = encode(message.request, filled(message.request, **values), body)
         return self.ask(PREPARE, command=message.number, body=bytes(body[:end]))["token"]
 
 
@@ -119,7 +119,9 @@ def test_a_request_gets_one_reply_with_its_sequence():
 def test_a_refusal_is_told_with_its_limit():
     host = Host()
     body = bytearray(MAX_BODY)
-    end = encode(START_BOLUS.request, {"volume_nl": 10_000, "duration_us": 1_000_000}, body)
+    end = encode(
+        START_BOLUS.request, {"volume_nl": 10_000, "duration_us": 1_000_000, "agreed": 0}, body
+    )
     octets = host.frame(PREPARE, 7, command=START_BOLUS.number, body=bytes(body[:end]))
     kind, sequence, number, body = host.opened(host.send(octets))
     assert (kind, sequence, number) == (REFUSAL, 7, PREPARE.number)
@@ -131,7 +133,7 @@ def test_a_refusal_is_told_with_its_limit():
 
 def test_a_refusal_of_a_number_too_big_for_the_answer_is_told():
     host = Host()
-    body = b"\x06saline" + b"\xff" * 8 + bytes(1 + 8 + 8 + 8)
+    body = b"\x06saline" + b"\xff" * 8 + bytes(200 - 15)
     octets = host.frame(PREPARE, command=SET_PRESCRIPTION.number, body=body)
     kind, _, _, body = host.opened(host.send(octets))
     assert kind == REFUSAL

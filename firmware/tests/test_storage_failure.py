@@ -23,14 +23,18 @@ def test_an_account_that_cannot_be_written_stops_the_motor():
 
 def test_storage_that_fails_from_any_moment_of_a_start_is_a_fault_that_can_be_read():
     pump = running()
-    after = 0
-    while True:
+    after = clean = 0
+    while clean < 8:  # how many operations a start takes differs: the file system tidies up
         pump.cut_power()
         pump.flash.fail_at(after + 1, True)
         pump.power_on()
         pump.advance(SECOND_US)
         if pump.flash.ops <= after:
-            break
+            assert pump.fault == ""
+            clean += 1
+            after += 1
+            continue
+        clean = 0
         assert pump.fault == "storage_failed", after
         assert pump.ask(GET_STATUS)["fault"] == 5
         pump.check_no_more_steps()

@@ -48,6 +48,17 @@ _IMAGE = "flash.bin"
 _TRACE = "trace.txt"
 
 
+def filled(fields, **values):
+    """``values`` with all other fields of a body at what means "not used"."""
+    for name, kind, low, high, _ in fields:
+        if name not in values:
+            if low is not None:
+                values[name] = 0 if low <= 0 <= high else low
+            else:
+                values[name] = "" if kind[0] == "s" else bytes(int(kind[1:]))
+    return values
+
+
 def new_flash():
     """A new file system on a flash, mounted at ROOT. The flash may hold what was there before."""
     if _IMAGE not in os.listdir():
@@ -229,9 +240,9 @@ class Pump:
         return decode(message.reply, reply[:size])
 
     def prepare(self, message, **values):
-        """(token, echo) of a prepared command. Raises Refusal."""
+        """(token, echo) of a prepared command; fields left out are not used. Raises Refusal."""
         body = bytearray(MAX_BODY)
-        end = encode(message.request, values, body)
+        end = encode(message.request, filled(message.request, **values), body)
         reply = self.ask(PREPARE, command=message.number, body=bytes(body[:end]))
         return reply["token"], decode(BY_NUMBER[message.number].reply, reply["body"])
 

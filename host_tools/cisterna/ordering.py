@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -170,13 +170,18 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
         ) from interrupt
 
 
+def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Octets in hex, as JSON has no others."""
+    return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
+
+
 def done_data(prepared: Prepared, done: Done, now: Status) -> dict[str, Any]:
     """What was done, and what the pump does then, as JSON values."""
     return {
         "done": True,
         "command": prepared.message.name,
-        "request": prepared.request,
-        "echo": done.echo,
+        "request": _readable(prepared.request),
+        "echo": _readable(done.echo),
         "event": done.event,
         "uptime_us": done.uptime_us,
         "mode_name": now.mode_name,

@@ -363,7 +363,9 @@ class Programmer:
     # -- prepare and confirm ------------------------------------------------------------------
 
     def prepare(self, message: Message, request: Values) -> Prepared:
-        """Have the pump check a command; nothing changes. Raises Refused."""
+        """Have the pump check a command; nothing changes. Fields that ``request`` leaves out are
+        sent as not used. Raises Refused."""
+        request = completed(message, request)
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
         asked = {"command": message.number, "body": bytes(body[:end])}
@@ -486,6 +488,18 @@ class Programmer:
         """Set the pump's wall time, seconds since 1970-01-01 UTC; this computer's by default."""
         now = int(time.time()) if wall_s is None else wall_s
         return self._do(messages.SET_CLOCK, {"wall_s": now})
+
+
+def completed(message: Message, request: Values) -> Values:
+    """``request`` with the fields it leaves out at what means "not used"."""
+    values = dict(request)
+    for name, kind, low, _, _ in message.request:
+        if name not in values:
+            if low is not None:
+                values[name] = max(low, 0)
+            else:
+                values[name] = "" if kind[0] == "s" else bytes(int(kind[1:].strip("*") or 0))
+    return values
 
 
 def _volume_nl(volume: str | int) -> int:

@@ -79,8 +79,14 @@ _HELLO: dict[str, Any] = {
     "boots": 1,
     "reset_cause": 1,
 }
-_BOLUS = {"volume_nl": 20_000, "duration_us": 600_000_000}
-_BOLUS_ECHO = {**_BOLUS, "rate_nl_day": 2_880_000}
+_BOLUS = {"volume_nl": 20_000, "duration_us": 600_000_000, "agreed": 0}
+_BOLUS_ECHO = {
+    "volume_nl": 20_000,
+    "duration_us": 600_000_000,
+    "rate_nl_day": 2_880_000,
+    "cut_nl": 0,
+    "asks": 0,
+}
 
 
 def protocol_document() -> str:

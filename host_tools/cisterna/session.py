@@ -140,9 +140,7 @@ class Session:
         else:
             kind, sequence, number, body = opened
             late = {} if sequence == self._sequence else {"note": "late"}
-            self._trace.packet(
-                self.link.name, "host", kind, sequence, number, body, frame, **late
-            )
+            self._trace.packet(self.link.name, "host", kind, sequence, number, body, frame, **late)
 
 
 def encode_request(message: Message, values: Values, out: bytearray, at: int = 0) -> int:

@@ -349,6 +349,8 @@ def test_bolus_as_json(cisterna: Cisterna, bench: VirtualBench) -> None:
         "volume_nl": 20_000,
         "duration_us": 600_000_000,
         "rate_nl_day": 2_880_000,
+        "cut_nl": 0,
+        "asks": 0,
     }
     assert (done["mass_ng"], done["mode_name"]) == (10_000, "single bolus")
 

@@ -146,7 +146,7 @@ def test_example_bolus_decodes() -> None:
     bolus = decode(messages.START_BOLUS.request, ask["body"])
     reply = decode(messages.PREPARE.reply, octets_after(stored(), "its reply, with the token"))
     echo = decode(messages.START_BOLUS.reply, reply["body"])
-    assert bolus == {"volume_nl": 20_000, "duration_us": 600_000_000}
+    assert bolus == {"volume_nl": 20_000, "duration_us": 600_000_000, "agreed": 0}
     assert echo["rate_nl_day"] * bolus["duration_us"] == bolus["volume_nl"] * 86_400_000_000
     assert decode(messages.CONFIRM.request, octets_after(stored(), "`confirm`:\n")) == {
         "token": reply["token"]

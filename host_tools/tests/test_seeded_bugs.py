@@ -180,8 +180,8 @@ BUGS = (
     Bug(
         "a refill of the unusable volume is taken",
         "firmware/pump/therapy.py",
-        'if request["fill_nl"] <= unusable_nl:',
-        'if request["fill_nl"] < unusable_nl:',
+        'if request["fill_nl"] + rest_nl <= unusable_nl:',
+        'if request["fill_nl"] + rest_nl < unusable_nl:',
         "test_limits.py::test_refill_that_fills_no_more_than_the_unusable_volume_is_refused",
     ),
     Bug(
