@@ -98,6 +98,7 @@ class Board:
                 "battery": self._battery,
                 "service": self._service,
                 "trace": self._flush_trace,
+                "listen": self._listen,
                 "flash_fault": self._flash_fault,
             },
         )
@@ -174,6 +175,14 @@ class Board:
     def _service(self, request):
         self.service_button.held = request["held"]
         return {}
+
+    def _listen(self, request):
+        """From now on tell of every tone."""
+        self.sounder.on_tone = self._heard
+        return {}
+
+    def _heard(self, t_us, hz):
+        self._channel.announce({"tone": hz, "time_us": t_us})
 
     def _flash_fault(self, request):
         flash = self.flash

@@ -22,12 +22,13 @@ class RotorVirtual:
 
 class SounderVirtual:
     """Tones become lines ``tone T_US HZ`` of the trace, 0 Hz where one ends. ``now_us()``: the
-    bench's time."""
+    bench's time. ``on_tone(t_us, hz)``: told of each, if somebody listens."""
 
     def __init__(self, now_us, trace):
         self._now_us = now_us
         self._trace = trace
         self._hz = 0
+        self.on_tone = None
 
     def play(self, hz):
         if not 100 <= hz <= 10_000:
@@ -42,6 +43,8 @@ class SounderVirtual:
             self._hz = hz
             if self._trace is not None:
                 self._trace.write("tone %d %d\n" % (self._now_us(), hz))
+            if self.on_tone is not None:
+                self.on_tone(self._now_us(), hz)
 
 
 class BatteryVirtual:

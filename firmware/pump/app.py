@@ -4,6 +4,9 @@ import asyncio
 import gc
 import sys
 
+from pump.alarms import Alarms
+from pump.annunciator import Annunciator
+from pump.attention import AttentionCommands
 from pump.clock import Clock, WallClock
 from pump.commands import Commands
 from pump.delivery import Delivery
@@ -19,7 +22,7 @@ from pump.reading import Reading
 from pump.schedule import Schedule
 from pump.therapy import TherapyCommands
 from pump.upkeep import UpkeepCommands
-from pump_wire.messages import EVENT, FAULT
+from pump_wire.messages import EVENT, FAULT, STOPPED
 from pump_wire.session import OpenSession
 
 FIRMWARE = "0.1.0"
@@ -27,6 +30,7 @@ _HAD_POWER_CUT = (0, 1)  # indices in messages.RESET_CAUSES: unknown, power on
 _BOLUS_ENDS = tuple(
     EVENT[name] for name in ("bolus_done", "bolus_ended_early", "bolus_interrupted")
 )
+_MEMORY_FAULTS = (FAULT["settings_damaged"], FAULT["account_damaged"])
 _RESTART_MS = 100  # pause before a failed link task runs again, so that the fault can be read
 
 
@@ -53,6 +57,16 @@ class App:
         self.delivery = Delivery(
             self.schedule, self.motion, self.ledger, self.store, self.faults, self.log
         )
+        self.alarms = Alarms(self.clock, self.log)
+        self.annunciator = Annunciator(
+            self.clock,
+            getattr(board, "sounder", None),
+            self.alarms,
+            TwoCopies(root + "/alarms"),
+        )
+        self.alarms.on_action = self._hold
+        self.annunciator.on_time = self._write_log
+        self.log.on_noted = self.alarms.noted
         self.ledger.next_event = lambda: self.log.coming  # pyright: ignore
         self.ledger.wall_s = self.wall.now_s
         self.log.on_written = self.ledger.events_written
@@ -85,6 +99,7 @@ class App:
             self.log,
             self.fault_log,
             self.faults,
+            self.alarms,
         )
         therapy = TherapyCommands(
             self.clock,
@@ -96,15 +111,36 @@ class App:
             self.faults,
         )
         upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log, self.store)
+        attention = AttentionCommands(self.clock, self.log, self.alarms, self.annunciator)
         self.commands = Commands(
-            (self.reading, therapy, upkeep), self.clock, self.log, self.faults, board.entropy
+            (self.reading, therapy, upkeep, attention),
+            self.clock,
+            self.log,
+            self.faults,
+            board.entropy,
         )
         self.reading.last_token = self.commands.last_token  # pyright: ignore
         self.link = Link(board.port, session, self.commands, self.clock)
 
     def _log_fault(self, code, text, place):
+        self.alarms.begin("memory_critical" if code in _MEMORY_FAULTS else "pump_fault")
+        self.alarms.stopped(True)
         self.fault_log.append(code, "%s at %s" % (text, place) if place else text)
         self.log.append("fault_latched", code)
+
+    def _hold(self, action):
+        self.delivery.held = action
+        self.start_task(self._obey)
+
+    async def _obey(self):
+        self.delivery.obey()
+        self.log.flush()
+
+    def _write_log(self):
+        try:
+            self.log.flush()
+        except Exception as error:
+            self.faults.latch_error(error, "log")
 
     def _load(self, boot_count, reset_cause):
         """Read everything durable; what is damaged latches a fault. Returns the boot count."""
@@ -132,12 +168,19 @@ class App:
             damaged.append(("settings_damaged", repr(error)))
         try:
             self.log.note("pump_started", reset_cause)
+            self._load_intervals()
             self._tell_what_was_lost(boots, reset_cause, before_s)
         except OSError as error:
             damaged.append(("storage_failed", "start: %r" % error))
         for name, text in damaged:
             self.faults.latch(FAULT[name], text)
         return boots
+
+    def _load_intervals(self):
+        try:
+            self.annunciator.load()
+        except (OSError, Damaged):  # the usual ones are in force
+            self.alarms.begin("memory_minor")
 
     def _tell_what_was_lost(self, boots, reset_cause, before_s):
         """Put into the log what this start took away. Raises OSError."""
@@ -152,6 +195,8 @@ class App:
                 log.note("bolus_interrupted", steps * ledger.step_pl)
         if self.store.mended:
             log.note("copy_damaged", 1)
+        if self.wall.before_s and not self.wall.now_s():
+            self.alarms.begin("clock_lost")
         log.flush()
 
     def start_task(self, work):
@@ -190,6 +235,8 @@ class App:
                 self.delivery.begin()
         except Exception as error:
             self._task_failed("begin", error)
+        self.alarms.stopped(self.store.current is not None and self.delivery.mode == STOPPED)
+        self.annunciator.start(self.start_task)
         self.motion.start(self.start_task)
         self.start_task(self._keep_clock)
         await self._serve_link()

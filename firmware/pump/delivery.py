@@ -8,6 +8,7 @@ rate and returns to the mode it came from; after a restart it does not come back
 from pump.prescription import RATE_HIGH_NL_DAY, Refusal, basal_rate
 from pump.schedule import DAY_US, UNITS_PER_NL, ceil_div
 from pump_wire.messages import (
+    BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
     BY_PRESCRIPTION,
@@ -15,6 +16,7 @@ from pump_wire.messages import (
     NO_PRESCRIPTION,
     RUNNING,
     SINGLE_BOLUS,
+    STOP_ALL,
     STOPPED,
 )
 
@@ -24,7 +26,8 @@ _NO_PRESCRIPTION_LOW_PL = 2_000_000_000  # PRODUCT.md: low reservoir 2 mL by def
 
 
 class Delivery:
-    """``mode``, ``return_mode`` and ``stop_reason`` as in the message table.
+    """``mode``, ``return_mode`` and ``stop_reason`` as in the message table. ``held``: index in
+    ACTIONS of what alarms want; whoever sets it calls ``obey`` soon.
 
     Commands return (sequence number of the event that records them, instant they took effect).
     Events are noted here and written by whoever called, after the motor has been fed.
@@ -43,6 +46,7 @@ class Delivery:
         self._bolus_event = 0  # number of the event that ended the last bolus
         self.mode = STOPPED
         self.stop_reason = NO_PRESCRIPTION
+        self.held = 0
         self._programmed_from_pl = 0  # schedule's programmed_pl at the last refill of this start
         self._refilled = False
         motion.on_piece_end = self._bolus_over
@@ -90,6 +94,8 @@ class Delivery:
             return STOPPED, BY_COMMAND
         if self._empty:
             return STOPPED, EMPTY_RESERVOIR
+        if self.held == STOP_ALL:
+            return STOPPED, BY_ALARM
         mode = self._store.current["mode"]
         return mode, BY_PRESCRIPTION if mode == STOPPED else RUNNING
 
@@ -112,6 +118,21 @@ class Delivery:
         if self._empty and self._ledger.refills:
             self._log.note("empty_reservoir", self._ledger.residual_pl())
         self._run_basal()
+
+    def obey(self):
+        """Bring what runs in line with ``held``. For a task of its own, not from inside a change.
+        Raises OSError."""
+        if self.mode == SINGLE_BOLUS:
+            if not self.held:
+                return
+        elif self._basal_mode() == (self.mode, self.stop_reason):
+            return
+        if self._faults.code:
+            return
+        self._motion.halt()
+        self._end_bolus_early()
+        self._run_basal()
+        self._motion.kick()
 
     def fault_stop(self):
         """Stop for a latched fault. Writes nothing: storage may be what failed."""
@@ -170,6 +191,8 @@ class Delivery:
         one part in the rate.
         """
         self._refuse_if_latched()
+        if self.held:
+            raise Refusal("alarm_stands", "action", self.held)
         if self.mode == SINGLE_BOLUS:
             raise Refusal("bolus_running")
         if self.mode == STOPPED:
@@ -257,9 +280,9 @@ class Delivery:
         self._refilled = True
         self._low_told = False
         self._empty = self._whole_steps_to_empty() <= 0
+        event = self._log.note("refill_recorded", fill_pl)  # ends the alarm that holds delivery
         if self.mode != SINGLE_BOLUS:
             self._run_basal()
-        event = self._log.note("refill_recorded", fill_pl)
         if self._empty:
             self._log.note("empty_reservoir", fill_pl)
         self._motion.kick()

@@ -18,7 +18,8 @@ _WALL_KNOWN = 1
 class EventLog:
     """``next``: sequence number of the next record written; ``oldest``: of the oldest one kept.
 
-    ``on_written()`` is called when all that was noted is durable.
+    ``on_written()`` is called when all that was noted is durable, ``on_noted(name, value)`` after
+    each ``note``.
     """
 
     def __init__(self, folder, clock, wall):
@@ -27,6 +28,7 @@ class EventLog:
         self._wall = wall
         self._waiting = []  # noted: (code, uptime_us, wall_s, value)
         self.on_written = lambda: None
+        self.on_noted = lambda name, value: None
         self.load = self._records.load
         self.read = self._records.read
         self.clear = self._records.clear
@@ -51,6 +53,7 @@ class EventLog:
         """
         number = self.coming
         self._waiting.append((EVENT[name], self._clock.now_us(), self._wall.now_s(), value))
+        self.on_noted(name, value)
         return number
 
     def flush(self):

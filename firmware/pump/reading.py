@@ -15,7 +15,18 @@ class Reading:
     reset_cause. ``last_token()``: token of the last confirmed command."""
 
     def __init__(
-        self, identity, sealed, clock, wall, delivery, ledger, store, log, fault_log, faults
+        self,
+        identity,
+        sealed,
+        clock,
+        wall,
+        delivery,
+        ledger,
+        store,
+        log,
+        fault_log,
+        faults,
+        alarms,
     ):
         self._identity = identity
         self._sealed = sealed
@@ -27,6 +38,7 @@ class Reading:
         self._log = log
         self._fault_log = fault_log
         self._faults = faults
+        self._alarms = alarms
         self._schedule = delivery.schedule
         self._table_hash = table_hash()  # 50 ms on a Pico: once
         self.last_token = lambda: b""
@@ -57,6 +69,8 @@ class Reading:
             "fault_text": self._faults.text,
             "next_event": self._log.next,
             "last_token": self.last_token(),
+            "alarms": len(self._alarms.active),
+            "alarm": self._alarms.most_urgent(),
         }
 
     def get_account(self, _):

@@ -86,7 +86,7 @@ GET_STATUS = Message(
         ("wall_s", "u64", 0, _I62, "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
         ("mode", "u8", 0, 8, "number of the mode, see MODES"),
         ("return_mode", "u8", 0, 8, "mode after a bolus; equal to mode when no bolus runs"),
-        ("stop_reason", "u8", 0, 5, "why it is stopped, see STOP_REASONS"),
+        ("stop_reason", "u8", 0, 6, "why it is stopped, see STOP_REASONS"),
         ("rate_nl_day", "u64", 0, _I62, "rate now"),
         ("steps", "u64", 0, _I62, "motor steps the step generator has emitted since manufacture"),
         ("step_pl", "u64", 1, _I62, "volume of one motor step"),
@@ -97,6 +97,8 @@ GET_STATUS = Message(
         ("fault_text", "s64", None, None, "what was seen when it latched"),
         ("next_event", "u32", 0, _U32, "sequence number the next event will get"),
         ("last_token", "b8", None, None, "token of the last confirmed command, zero if none"),
+        ("alarms", "u8", 0, 255, "alarms that stand or were not acknowledged"),
+        ("alarm", "u8", 0, 255, "the most urgent of them, 0 none, see ALARMS"),
     ),
 )
 
@@ -517,6 +519,68 @@ RESUME_BRIDGE = Message(
     _BOLUS,
 )
 
+_INTERVALS = (
+    ("critical_s", "u32", 60, 3_600, "from tone to tone of critical alarms"),
+    ("other_s", "u32", 600, 86_400, "the same of non-critical ones"),
+)
+
+GET_ALARMS = Message(
+    64,
+    "get_alarms",
+    _READ,
+    False,
+    "Alarms that stand or were not acknowledged, oldest first.",
+    (),
+    _INTERVALS
+    + (
+        ("action", "u8", 0, 2, "what they make the pump do, see ACTIONS"),
+        ("records", "b*", None, None, "ALARM_SIZE octets each"),
+    ),
+)
+
+SILENCE = Message(
+    65,
+    "silence_alarms",
+    _READ,
+    False,
+    "No tones for a while from the alarms there are now. Those that come later sound.",
+    (("silence_s", "u32", 60, 86_400, "for how long"),),
+    (("alarms", "u8", 0, 255, "alarms silenced"),),
+)
+
+ACKNOWLEDGE = Message(
+    66,
+    "acknowledge_alarm",
+    CLINICIAN | SERVICE,
+    False,
+    "One alarm is seen to. If its cause stands it comes again after ALARM_AGAIN_S.",
+    (("instance", "u32", 0, _U32, "number of the instance: of the event that recorded it"),),
+    (
+        ("alarm", "u8", 1, 255, "what it was, see ALARMS"),
+        ("stands", "u8", 0, 1, "1: its cause stands"),
+    ),
+)
+
+ALARM_TEST = Message(
+    67,
+    "test_alarm",
+    _READ,
+    False,
+    "Play a pattern of tones once.",
+    (("pattern", "u8", 0, 2, "index in TONES"),),
+    (("duration_ms", "u32", 0, _U32, "how long it takes"),),
+)
+
+SET_ALARM_INTERVALS = Message(
+    68,
+    "set_alarm_intervals",
+    CLINICIAN,
+    True,
+    "How often standing alarms sound.",
+    _INTERVALS,
+    _INTERVALS,
+)
+
 TABLE = (
     HELLO,
     GET_STATUS,
@@ -541,6 +605,11 @@ TABLE = (
     REQUEST_BOLUS,
     START_PRIME,
     RESUME_BRIDGE,
+    GET_ALARMS,
+    SILENCE,
+    ACKNOWLEDGE,
+    ALARM_TEST,
+    SET_ALARM_INTERVALS,
 )
 BY_NUMBER = {message.number: message for message in TABLE}
 
@@ -581,6 +650,8 @@ REFUSALS = {
     47: ("parts_differ", "the staged parts are not those that the request names"),
     48: ("not_permitted", "the prescription permits no patient bolus"),
     49: ("no_bridge", "there is no bridge bolus to go on with"),
+    64: ("no_such_alarm", "there is no such alarm now"),
+    65: ("alarm_stands", "an alarm that stands does not allow it"),
 }
 REFUSAL = {REFUSALS[code][0]: code for code in REFUSALS}
 
@@ -613,6 +684,7 @@ STOP_REASONS = (
     "command",
     "empty reservoir",
     "fault",
+    "alarm",
 )
 RUNNING = 0
 NO_PRESCRIPTION = 1
@@ -620,6 +692,7 @@ BY_PRESCRIPTION = 2
 BY_COMMAND = 3
 EMPTY_RESERVOIR = 4
 BY_FAULT = 5
+BY_ALARM = 6
 
 RESET_CAUSES = ("unknown", "power on", "watchdog", "reset pin", "software")
 
@@ -676,6 +749,11 @@ EVENTS = {
     51: ("flex_moved", "flex schedule moved by {a} s with the clock"),
     52: ("zone_set", "time zone set, UTC + {a} min"),
     53: ("limit_agreed", "programmed above a soft limit, as agreed; bits {a}"),
+    64: ("alarm_raised", "alarm {a} raised"),
+    65: ("alarm_over", "cause of alarm {a} is gone"),
+    66: ("alarm_acknowledged", "alarm of record {a} acknowledged"),
+    67: ("alarms_silenced", "alarms silenced for {a} s"),
+    68: ("alarm_intervals_set", "critical alarms sound every {a} s"),
 }
 EVENT = {EVENTS[code][0]: code for code in EVENTS}
 
@@ -694,6 +772,163 @@ FAULTS = {
 }
 FAULT = {FAULTS[code][0]: code for code in FAULTS}
 
+# What an alarm makes the pump do; of several alarms the highest number wins.
+ACTIONS = ("nothing", "no bolus", "stop")
+NO_BOLUS = 1
+STOP_ALL = 2
+
+# Tones by class of alarm, played once: (Hz, ms) one after the other. The last is no alarm: it
+# tells of a change from outside.
+TONES = (
+    ((2_000, 1_000),),
+    ((2_600, 500), (2_000, 500)) * 3,
+    ((1_500, 100),),
+)
+OTHER = 0
+CRITICAL = 1
+ANNOUNCEMENT = 2
+ALARM_CLASSES = ("non-critical", "critical")
+
+# An acknowledged alarm whose cause still stands comes again after so long.
+ALARM_AGAIN_S = 86_400
+
+# Alarm records: instance u32, alarm u8, state u8, s since it was raised u32.
+ALARM_SIZE = 10
+ALARM_FORMAT = "<IBBI"
+ALARM_STATES = ("pending", "silenced", "acknowledged", "cured")
+PENDING = 0
+SILENCED = 1
+ACKNOWLEDGED = 2
+CURED = 3
+
+# code: (name, class, action, text, remedy)
+ALARMS = {
+    1: (
+        "low_reservoir",
+        OTHER,
+        0,
+        "the reservoir is at or below its low mark",
+        "plan a refill",
+    ),
+    2: (
+        "empty_reservoir",
+        CRITICAL,
+        STOP_ALL,
+        "the reservoir is empty, delivery has stopped",
+        "refill and record it",
+    ),
+    3: (
+        "stall",
+        CRITICAL,
+        NO_BOLUS,
+        "the rotor does not follow the motor's steps",
+        "if it stood in a strong magnetic field wait until the rotor turns again, else replace it",
+    ),
+    4: (
+        "over_infusion",
+        CRITICAL,
+        NO_BOLUS,
+        "the rotor turns more than 5 % too far",
+        "watch for signs of overdose; stop the pump, compare with what a refill measures",
+    ),
+    5: (
+        "under_infusion",
+        CRITICAL,
+        0,
+        "the rotor turns more than 5 % too little",
+        "watch for signs of withdrawal; compare with what a refill measures",
+    ),
+    6: (
+        "free_run",
+        CRITICAL,
+        STOP_ALL,
+        "the rotor turned without steps, delivery has stopped",
+        "watch for signs of overdose; replace the pump",
+    ),
+    7: (
+        "stopped_48_h",
+        CRITICAL,
+        0,
+        "delivery has been stopped for 48 h",
+        "resume it, or program another mode",
+    ),
+    8: (
+        "battery_eri",
+        OTHER,
+        0,
+        "elective replacement indicator: the battery comes to its end",
+        "plan a replacement",
+    ),
+    9: (
+        "battery_eos",
+        CRITICAL,
+        STOP_ALL,
+        "end of service: the battery is at its end, delivery has stopped",
+        "replace the pump",
+    ),
+    10: (
+        "low_battery_reset",
+        CRITICAL,
+        0,
+        "the pump restarted because its battery was low",
+        "replace the pump; check the account against a refill",
+    ),
+    11: (
+        "memory_minor",
+        OTHER,
+        0,
+        "one of two copies was damaged and made good from the other",
+        "none, unless it comes again",
+    ),
+    12: (
+        "memory_critical",
+        CRITICAL,
+        STOP_ALL,
+        "stored settings or the account are damaged, delivery has stopped",
+        "see the fault: program again, or refill and record it",
+    ),
+    13: (
+        "self_test",
+        CRITICAL,
+        STOP_ALL,
+        "a self-test failed, delivery has stopped",
+        "see the fault; restart the pump, replace it if the fault stays",
+    ),
+    14: ("clock_lost", OTHER, 0, "wall time was lost", "set the clock"),
+    15: (
+        "log_damaged",
+        OTHER,
+        0,
+        "a part of the log cannot be read",
+        "read what is left; clear the logs",
+    ),
+    16: (
+        "limit_reached",
+        OTHER,
+        0,
+        "a volume limit held delivery back",
+        "see the log; check the prescription",
+    ),
+    17: (
+        "attack",
+        OTHER,
+        0,
+        "somebody tried to get in without a key",
+        "look who is near the pump, and read the log",
+    ),
+    18: (
+        "pump_fault",
+        CRITICAL,
+        STOP_ALL,
+        "a fault is latched, delivery has stopped",
+        "see the fault and its remedy",
+    ),
+}
+ALARM = {ALARMS[code][0]: code for code in ALARMS}
+# By number of the alarm, from 1 on without a gap: its class, its action.
+ALARM_CLASS = bytes([0] + [ALARMS[code + 1][1] for code in range(len(ALARMS))])
+ALARM_ACTION = bytes([0] + [ALARMS[code + 1][2] for code in range(len(ALARMS))])
+
 
 def table_hash():
     """CRC-32 over the wire meaning of all of this: numbers, names, flags, fields, types and
@@ -704,10 +939,17 @@ def table_hash():
         total = crc32((row + _fields_text(message.request)).encode(), total)
         total = crc32(_fields_text(message.reply).encode(), total)
     total = crc32(_fields_text(ERROR).encode(), total)
-    for codes in (REFUSALS, EVENTS, FAULTS):
+    for codes in (REFUSALS, EVENTS, FAULTS, ALARMS):
         for code in sorted(codes):
             total = crc32(("%d %s|" % (code, codes[code][0])).encode(), total)
-    for names in (MODES, STOP_REASONS, RESET_CAUSES, (EVENT_FORMAT, FAULT_FORMAT)):
+    for names in (
+        MODES,
+        STOP_REASONS,
+        RESET_CAUSES,
+        (EVENT_FORMAT, FAULT_FORMAT, ALARM_FORMAT),
+        ACTIONS,
+        ALARM_STATES,
+    ):
         total = crc32("|".join(names).encode(), total)
     return total & 0xFFFFFFFF
 

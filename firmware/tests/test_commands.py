@@ -19,6 +19,7 @@ from pump_wire.messages import (
     PREPARE,
     RECORD_REFILL,
     RESUME,
+    SET_ALARM_INTERVALS,
     SET_CLOCK,
     SET_PRESCRIPTION,
     START_BOLUS,
@@ -51,6 +52,7 @@ GOOD = {
         RECORD_REFILL.request, measured_nl=0, fill_nl=10_000_000, reason="early"
     ),
     SET_CLOCK.number: {"wall_s": 1_800_000_000, "utc_offset_min": 60},
+    SET_ALARM_INTERVALS.number: {"critical_s": 300, "other_s": 1_800},
 }
 
 
@@ -123,7 +125,7 @@ def test_what_must_be_prepared_is_refused_without():
             body = wanted(message)
             refused("not_prepared", answer, pump, message.number, body)
     assert state(pump) == before
-    assert len([message for message in TABLE if message.prepared]) == 11
+    assert len([message for message in TABLE if message.prepared]) == 12
 
 
 def test_prepare_changes_nothing_and_echoes_what_would_be_done():

@@ -13,6 +13,7 @@ from asyncio import core
 import nor_flash
 import vfs
 import world
+from devices_virtual import SounderVirtual
 from plant import Plant
 from random_numbers import Random
 from stepper_virtual import StepperVirtual
@@ -189,6 +190,7 @@ class Pump:
             (1 << 30) - 5_000_000 * self._starts,
         )
         self.board.reset_cause = reset_cause
+        self.board.sounder = SounderVirtual(lambda: self.world.now_us, self._trace)
         if wall_s:
             self.board.wall_s = lambda: wall_s
         self.app = App(self.board)
@@ -291,6 +293,14 @@ class Pump:
                     first, slack, spacing, rate, count = [int(word) for word in words[1:]]
                     for i in range(count):
                         yield first - (slack - i * spacing) // rate
+
+    def tones(self):
+        """[(us, Hz)] of this start: what sounds from when on, 0 for silence."""
+        self.stepper.flush_trace()
+        self._trace.flush()
+        with open(_TRACE) as file:
+            lines = [line.split() for line in file]
+        return [(int(words[1]), int(words[2])) for words in lines if words[0] == "tone"]
 
     @property
     def mode(self):

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import tty
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -126,6 +126,7 @@ class VirtualBench(Bench):
         self._still = False  # time that could run by itself is held
         self._service_held = False
         self._traces: list[Path] = []
+        self.on_tone: Callable[[int, int], None] | None = None
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -205,7 +206,7 @@ class VirtualBench(Bench):
             self._still = False
             self._start()
             with contextlib.suppress(PowerGone):
-                self._ask("truth")
+                self._ask("truth" if self.on_tone is None else "listen")
 
     def _start(self) -> None:
         request_read, request_write = os.pipe()
@@ -351,7 +352,7 @@ class VirtualBench(Bench):
                 self._resets += 1
                 self._reset_cause = reset.told["reset"]
                 self._start()
-                self._ask_once("truth")
+                self._ask_once("truth" if self.on_tone is None else "listen")
 
     def _ask_once(self, operation: str, **values: Any) -> dict[str, Any]:
         if self._process is None:
@@ -367,6 +368,10 @@ class VirtualBench(Bench):
                     answer = json.loads(line)
                     if "reset" in answer:
                         raise _Reset(answer)
+                    if "tone" in answer:
+                        if self.on_tone is not None:
+                            self.on_tone(answer["time_us"], answer["tone"])
+                        continue
                     if "power_cut" in answer:
                         self._power_went(answer["power_cut"])
                         raise PowerGone("the power went at a flash operation")
@@ -401,6 +406,12 @@ class VirtualBench(Bench):
             self._still = False
             if self._speed and self._process is not None:
                 self._ask("pace", speed=self._speed)
+
+    def listen(self, on_tone: Callable[[int, int], None]) -> None:
+        """Have ``on_tone(us of the bench's time, Hz)`` called for every tone, 0 Hz where one ends,
+        whenever the bench is next asked for something. For as long as the bench is open."""
+        self.on_tone = on_tone
+        self._ask("listen")
 
     def pace(self, speed: float) -> None:
         """Let time run by itself at ``speed`` simulated seconds a real second; 0 stands still."""

@@ -15,7 +15,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cisterna import cli_benches, cli_campaigns, cli_log, cli_reading, cli_therapy, units
+from cisterna import (
+    cli_alarms,
+    cli_benches,
+    cli_campaigns,
+    cli_log,
+    cli_reading,
+    cli_therapy,
+    units,
+)
 from cisterna.cli_options import emit, ignore_interrupts, say_why, traced
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
@@ -68,6 +76,15 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna log --last 20 --follow
         cisterna log --event power_lost --since "3 days"
         cisterna log --faults --json""",
+    ),
+    (
+        cli_alarms.alarms,
+        """cisterna alarms
+        cisterna alarms --silence "30 min"
+        cisterna alarms --ack 117
+        cisterna alarms --test critical
+        cisterna alarms --critical-every "5 min" --others-every "2 h"
+        cisterna alarms --json""",
     ),
     (
         cli_therapy.clock,
@@ -147,6 +164,8 @@ _REFUSAL_REMEDIES = {
     "token_expired": "nothing was done; repeat the command",
     "wrong_mode": "see what it does: cisterna status",
     "not_enough_drug": "give less, or refill first; cisterna status shows what is left",
+    "no_such_alarm": "see which there are: cisterna alarms",
+    "alarm_stands": "see which, and what to do about it: cisterna alarms",
     "bad_text": "say why in at most 32 octets: --reason scheduled",
 }
 

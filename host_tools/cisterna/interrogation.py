@@ -13,7 +13,7 @@ from typing import Any
 from cisterna.bench import DAY_US
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
 from cisterna.prescription import Therapy
-from cisterna.programmer import Account, Identity, Programmer, Status, as_data
+from cisterna.programmer import Account, Alarm, Alarms, Identity, Programmer, Status, as_data
 from cisterna.run_samples import forecast_low_us
 from pump_wire.messages import FAULTS, MODES, SINGLE_BOLUS, STOPPED
 
@@ -29,6 +29,7 @@ class Interrogation:
     account: Account
     therapy: Therapy | None
     computer_s: int
+    alarms: Alarms
 
     @property
     def bolus_running(self) -> bool:
@@ -101,6 +102,7 @@ class Interrogation:
                 "basal_rate_nl_day": self.basal_rate_nl_day,
             },
             "fault": {"name": fault[0], "text": fault[1], "remedy": fault[2]} if fault else None,
+            "alarms": [alarm_data(alarm) for alarm in self.alarms.listed],
             "account": as_data(self.account),
             "prescription": therapy_data(self.therapy),
             "forecast": {
@@ -117,7 +119,22 @@ def interrogate(pump: Programmer) -> Interrogation:
     account = pump.account()
     status = pump.status()
     now = round(time.time())
-    return Interrogation(pump.session.link.name, pump.identity, status, account, therapy, now)
+    alarms = pump.alarms()
+    name = pump.session.link.name
+    return Interrogation(name, pump.identity, status, account, therapy, now, alarms)
+
+
+def alarm_data(alarm: Alarm) -> dict[str, Any]:
+    """One alarm as JSON values."""
+    return {
+        "instance": alarm.instance,
+        "name": alarm.name,
+        "critical": alarm.critical,
+        "state": alarm.state_name,
+        "age_s": alarm.age_s,
+        "text": alarm.text,
+        "remedy": alarm.remedy,
+    }
 
 
 def therapy_data(therapy: Therapy | None) -> dict[str, Any] | None:

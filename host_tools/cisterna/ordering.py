@@ -17,6 +17,7 @@ from cisterna.errors import CisternaError, OutcomeUnknown, Refused, UsageError
 from cisterna.finding import open_pump
 from cisterna.programmer import Done, Prepared, Programmer, Status
 from pump_wire.messages import (
+    BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
     BY_PRESCRIPTION,
@@ -106,6 +107,7 @@ _START_REMEDY = {
     BY_COMMAND: "start it again: cisterna resume",
     EMPTY_RESERVOIR: "refill it, then tell the pump: cisterna refill",
     BY_FAULT: "see the fault: cisterna status",
+    BY_ALARM: "see which alarm: cisterna alarms",
 }
 
 

@@ -80,6 +80,8 @@ class Status:
     fault_text: str
     next_event: int
     last_token: bytes
+    alarms: int
+    alarm: int
 
     @property
     def mode_name(self) -> str:
@@ -143,6 +145,11 @@ class Event:
             return f"pump started, reset cause: {messages.RESET_CAUSES[self.value]}"
         if self.name == "fault_latched":
             return f"fault latched, motor stopped: {messages.FAULTS[self.value][1]}"
+        if self.name in ("alarm_raised", "alarm_over") and self.value in messages.ALARMS:
+            _, urgent, _, text, _ = messages.ALARMS[self.value]
+            kind = messages.ALARM_CLASSES[urgent]
+            over = self.name == "alarm_over"
+            return f"cause is gone: {text}" if over else f"ALARM ({kind}): {text}"
         if self.name == "power_lost" and self.value < 0:
             return "power was lost; the clock cannot tell for how long"
         if self.name == "clock_set":
@@ -178,6 +185,59 @@ class FaultRecord:
             return "this record is damaged"
         what = messages.FAULTS.get(self.code, ("", f"fault {self.code}"))[1]
         return f"{what}: {self.text}" if self.text else what
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One instance of an alarm. ``instance``: number of the event that recorded it; ``age_s``:
+    seconds since then."""
+
+    instance: int
+    code: int
+    state: int
+    age_s: int
+
+    @property
+    def _row(self) -> tuple[str, int, int, str, str]:
+        return messages.ALARMS.get(
+            self.code, (f"alarm_{self.code}", messages.CRITICAL, 0, f"alarm {self.code}", "")
+        )
+
+    @property
+    def name(self) -> str:
+        """Name in the table."""
+        return self._row[0]
+
+    @property
+    def critical(self) -> bool:
+        """True for a critical one."""
+        return self._row[1] == messages.CRITICAL
+
+    @property
+    def text(self) -> str:
+        """What is wrong."""
+        return self._row[3]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return self._row[4]
+
+    @property
+    def state_name(self) -> str:
+        """What somebody did about it, or that its cause is gone."""
+        return messages.ALARM_STATES[self.state]
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """``listed``: oldest first. ``action``: index in ACTIONS of what they make the pump do.
+    ``critical_s``, ``other_s``: from tone to tone."""
+
+    listed: tuple[Alarm, ...]
+    action: int
+    critical_s: int
+    other_s: int
 
 
 @dataclass(frozen=True)
@@ -360,6 +420,43 @@ class Programmer:
         """``events`` as a list."""
         return list(self.events(first))
 
+    # -- alarms -------------------------------------------------------------------------------
+
+    def alarms(self) -> Alarms:
+        """Alarms that stand or were not acknowledged."""
+        reply = self.session.request(messages.GET_ALARMS, {})
+        listed = tuple(
+            Alarm(*row) for row in struct.iter_unpack(messages.ALARM_FORMAT, reply["records"])
+        )
+        return Alarms(listed, reply["action"], reply["critical_s"], reply["other_s"])
+
+    def silence(self, silence: str | int = "10 min") -> int:
+        """No tones for so long (seconds, or text) from the alarms there are now; returns how many
+        those are."""
+        if isinstance(silence, str):
+            silence = units.parse_duration(silence, name="silence") // 1_000_000
+        reply = self.session.request(messages.SILENCE, {"silence_s": silence})
+        return reply["alarms"]
+
+    def acknowledge(self, instance: int) -> bool:
+        """Say that somebody sees to alarm ``instance``. True if its cause stands. Raises
+        Refused."""
+        reply = self.session.request(messages.ACKNOWLEDGE, {"instance": instance})
+        return bool(reply["stands"])
+
+    def alarm_test(self, pattern: int = messages.CRITICAL) -> int:
+        """Play a pattern of tones (index in TONES) once; returns its length in ms."""
+        return self.session.request(messages.ALARM_TEST, {"pattern": pattern})["duration_ms"]
+
+    def prepare_alarm_intervals(self, critical_s: int, other_s: int) -> Prepared:
+        """Prepare to change how often alarms sound, seconds from tone to tone."""
+        request = {"critical_s": critical_s, "other_s": other_s}
+        return self.prepare(messages.SET_ALARM_INTERVALS, request)
+
+    def set_alarm_intervals(self, critical_s: int, other_s: int) -> Done:
+        """Change how often alarms sound, seconds from tone to tone."""
+        return self.confirm(self.prepare_alarm_intervals(critical_s, other_s))
+
     # -- prepare and confirm ------------------------------------------------------------------
 
     def prepare(self, message: Message, request: Values) -> Prepared:
@@ -525,6 +622,8 @@ def as_data(row: Any) -> Values:
 
 __all__ = [
     "Account",
+    "Alarm",
+    "Alarms",
     "Done",
     "Event",
     "FaultRecord",

@@ -50,6 +50,13 @@ _RECORD = (
     ("wall_s", "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
     ("value", "the {a} of its text"),
 )
+# The same of messages.ALARM_FORMAT.
+_ALARM_RECORD = (
+    ("instance", "number of the event that recorded it"),
+    ("alarm", "see above"),
+    ("state", "see above"),
+    ("age_s", "seconds since it came up"),
+)
 # The same of messages.FAULT_FORMAT.
 _FAULT_RECORD = (
     *_RECORD[:1],
@@ -102,6 +109,7 @@ def protocol_document() -> str:
         _modes(),
         _events(),
         _faults(),
+        _alarms(),
         _hash(),
         _not_there(),
     ]
@@ -642,6 +650,64 @@ unexplained in a reservoir of up to {_number(reservoir)} pL, {_number(large)} pL
 """
 
 
+def _alarms() -> str:
+    rows = (
+        (
+            str(code),
+            f"`{name}`",
+            messages.ALARM_CLASSES[urgent],
+            messages.ACTIONS[action],
+            text,
+            remedy,
+        )
+        for code, (name, urgent, action, text, remedy) in sorted(messages.ALARMS.items())
+    )
+    tones = (
+        (
+            str(pattern),
+            (*messages.ALARM_CLASSES, "a change from outside, or a test")[pattern],
+            ", ".join(f"{hz:,} Hz {ms:,} ms" for hz, ms in tones),
+        )
+        for pattern, tones in enumerate(messages.TONES)
+    )
+    states = (
+        ("pending", "it sounds, at once and every interval of its class"),
+        ("silenced", "it sounds again when the time given is over"),
+        (
+            "acknowledged",
+            f"somebody saw to it; if its cause stands {messages.ALARM_AGAIN_S // 3600} h later "
+            "it comes up as a new instance",
+        ),
+        ("cured", "its cause is gone; silent, and listed until it is acknowledged"),
+    )
+    at = 0
+    record: list[tuple[str, str, str, str]] = []
+    for kind, (name, text) in zip(messages.ALARM_FORMAT[1:], _ALARM_RECORD, strict=True):
+        record.append((str(at), f"`{name}`", f"`{_FORMAT_TYPES[kind]}`", text))
+        at += struct.calcsize("<" + kind)
+    return f"""
+## Alarms
+
+An alarm is one cause; each time it comes up is an instance, numbered as the event
+`alarm_raised` that records it. Several alarms may stand; of what they make the pump do the most
+restrictive wins: {_names(messages.ACTIONS)}, in this order. Nobody can acknowledge what an alarm
+does away: it ends when its cause does. A restart forgets instances; a cause that still stands
+alarms again.
+
+{_table(("alarm", "name", "class", "pump does", "what", "remedy"), rows)}
+
+Patterns of tones. While a critical one plays others wait; it breaks off any other.
+
+{_table(("pattern", "for", "tones"), tones)}
+
+States, and what `get_alarms` hands out of each instance, {messages.ALARM_SIZE} octets:
+
+{_table(("state", "meaning"), [(f"{n} `{name}`", text) for n, (name, text) in enumerate(states)])}
+
+{_table(("at", "field", "type", "meaning"), record)}
+"""
+
+
 def _hash() -> str:
     return f"""
 ## Versions and the table's hash
@@ -650,8 +716,9 @@ def _hash() -> str:
 (`{messages.table_hash():08x}`). A programmer with
 another version or hash stops there and names both. The hash is a CRC-32 that begins with the wire
 version and goes over each message's number, name, roles, whether it is prepared, and the names,
-types and ranges of its fields; over the refusal's body; the codes and names of refusals, events
-and faults; the modes, stop reasons, reset causes and the event record's format. Texts meant for
+types and ranges of its fields; over the refusal's body; the codes and names of refusals, events,
+faults and alarms; the modes, stop reasons, reset causes, actions and states of alarms, and the
+formats of records. Texts meant for
 people are not in it.
 
 In every version the reply to `hello` begins with these two, so that any programmer can name what
@@ -673,7 +740,7 @@ Whoever reaches the port can read everything and can program, stop and bolus.
 - A recorded `confirm` is useless without its token, but tokens travel in clear, and nothing ties
   a packet to a session: whoever listens can take part.
 - No limit on attempts, no back-off, no end of a session after silence.
-- No message of the patient's, no alarms, no flex or periodic bolus, no priming or bridge bolus.
+- No message of the patient's, no flex or periodic bolus, no priming or bridge bolus.
 - On a board whose console is the port, a Ctrl-C outside a frame may stop the pump and open the
   REPL.
 """

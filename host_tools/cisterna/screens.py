@@ -29,9 +29,10 @@ from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
 from cisterna.finding import Answer
 from cisterna.interrogation import Interrogation
 from cisterna.prescription import Therapy
-from cisterna.programmer import Account, Event, FaultRecord, Status, Values
+from cisterna.programmer import Account, Alarm, Event, FaultRecord, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
+    BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
     EMPTY_RESERVOIR,
@@ -206,6 +207,7 @@ _STOPPED_REMEDY = {
     BY_COMMAND: "cisterna resume starts it again",
     EMPTY_RESERVOIR: "refill it, then tell the pump: cisterna refill",
     BY_FAULT: "see the fault below",
+    BY_ALARM: "see the alarms below",
 }
 
 
@@ -255,6 +257,22 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         lines.append(("", f"to do: {remedy}"))
     else:
         lines.append(("Fault", "none"))
+    return lines + alarm_rows(seen.alarms.listed, brief=True)
+
+
+def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[str, Value]]:
+    """Alarms, each with its instance, its state and, unless ``brief``, its class and remedy."""
+    if not alarms:
+        return [("Alarms", "none")]
+    lines: list[tuple[str, Value]] = []
+    for alarm in alarms:
+        shown = Text(f"{alarm.text}", style=_BAD if alarm.critical else _LOUD)
+        age = span(alarm.age_s * 1_000_000)
+        kind = "" if brief else "critical, " if alarm.critical else "non-critical, "
+        shown.append(f"  {kind}{alarm.state_name}, {age} ago", style="not bold default")
+        lines.append((f"Alarm {alarm.instance}", shown))
+        if not brief:
+            lines.append(("", f"to do: {alarm.remedy}"))
     return lines
 
 

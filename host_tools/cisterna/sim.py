@@ -15,10 +15,13 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from cisterna import screens
 from cisterna.bench import Bench
@@ -30,7 +33,8 @@ from cisterna.vm import find_vm
 BOARDS = ("virtual", "rpi_pico")
 MAX_SPEED = 1_000_000_000  # "max": more than any machine simulates
 
-_SAVE_EVERY_S = 5.0
+_LOOK_EVERY_S = 1.0  # for tones, and for a pump that ended by itself
+_LOOKS_A_SAVE = 5
 _PICO_MAX_SPEED = 100  # an idle emulated Pico runs at about 50 times real time, a busy one at 1/20
 
 
@@ -44,6 +48,7 @@ class RunningPump:
 
     ``pace``: sets simulated seconds a real second. ``save``: writes the state folder, if there is
     one, and raises CisternaError if the pump ended by itself; None where ``bench.truth`` does.
+    ``listen``: has a function told of tones, where the bench can.
     """
 
     bench: Bench
@@ -53,6 +58,7 @@ class RunningPump:
     lock: Any
     pace: Callable[[float], None]
     save: Callable[[], None] | None
+    listen: Callable[[Callable[[int, int], None]], None] = lambda _: None
 
 
 def parse_speed(text: str) -> float:
@@ -114,6 +120,7 @@ def _virtual(speed: float, state: Path | None, seed: int) -> Generator[RunningPu
             threading.RLock(),
             bench.pace,
             bench.save if state is not None else None,
+            bench.listen,
         )
 
 
@@ -149,6 +156,37 @@ def _check_pico_speed(speed: float) -> None:
             f"speed {speed:,.10g} is above the highest for an emulated Pico, {_PICO_MAX_SPEED}",
             remedy="the virtual board simulates a year in a minute: cisterna sim --speed max",
         )
+
+
+class Listener:
+    """Says on ``shown`` what sounds, one line a sequence of tones; at most one a second, the
+    others counted."""
+
+    def __init__(self, shown: Console) -> None:
+        self._shown = shown
+        self._tones: list[tuple[int, int]] = []
+        self._said_s = 0.0
+        self._unsaid = 0
+
+    def hear(self, time_us: int, hz: int) -> None:
+        """From ``time_us`` of the bench's time on ``hz`` sounds, 0 for silence."""
+        if hz:
+            self._tones.append((time_us, hz))
+            return
+        tones, self._tones = self._tones, []
+        if not tones:
+            return
+        now_s = time.monotonic()
+        if now_s - self._said_s < 1:
+            self._unsaid += 1
+            return
+        begin_us = tones[0][0]
+        heard = " and ".join(f"{each:,}" for each in dict.fromkeys(hz for _, hz in tones))
+        others = f" (and {self._unsaid} times before)" if self._unsaid else ""
+        text = f"tone at {screens.pump_clock(begin_us)}: {heard} Hz, {len(tones)} in "
+        text += f"{(time_us - begin_us) / 1e6:.1f} s{others}"
+        screens.note(self._shown, text, "bold")
+        self._said_s, self._unsaid = now_s, 0
 
 
 class _Ended(Exception):
@@ -187,12 +225,14 @@ def _kept(pump: RunningPump) -> Generator[list[CisternaError], None, None]:
     reasons: list[CisternaError] = []
 
     def keep() -> None:
-        while not over.wait(_SAVE_EVERY_S):
+        looks = 0
+        while not over.wait(_LOOK_EVERY_S):
+            looks += 1
             try:
                 with pump.lock:
                     if over.is_set():
                         return
-                    if pump.save is not None:
+                    if pump.save is not None and looks % _LOOKS_A_SAVE == 0:
                         pump.save()
                     else:
                         pump.bench.truth()
@@ -207,7 +247,7 @@ def _kept(pump: RunningPump) -> Generator[list[CisternaError], None, None]:
         yield reasons
     finally:
         over.set()
-        thread.join(timeout=_SAVE_EVERY_S)
+        thread.join(timeout=_LOOK_EVERY_S * _LOOKS_A_SAVE)
 
 
 @contextlib.contextmanager
@@ -294,6 +334,9 @@ def run(
         ):
             port = pump.port if link is None else str(link)
             prompt = not as_json and _has_prompt()
+            if not as_json:
+                with pump.lock:
+                    pump.listen(Listener(screens.console()).hear)
             if as_json:
                 print(json.dumps({"port": port, "board": board, "pid": os.getpid()}), flush=True)
             else:

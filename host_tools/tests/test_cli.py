@@ -31,7 +31,7 @@ BACLOFEN = prescription.load(prescription.shipped()["baclofen"]).therapy
 MORPHINE = prescription.load(prescription.shipped()["morphine"]).therapy
 COMMANDS = (
     *("sim", "demo", "ports", "status", "program", "bolus", "stop", "resume", "refill"),
-    *("log", "clock", "report", "flash", "bench"),
+    *("log", "alarms", "clock", "report", "flash", "bench"),
 )
 
 
@@ -178,7 +178,11 @@ def test_log_is_oldest_first_with_times(cisterna: Cisterna, bench: VirtualBench)
     assert "start 2 + 0 d 00:00:00" in lines[-1]
     events = cisterna("log", "--json").json["events"]
     assert [event["sequence"] for event in events] == list(range(len(lines)))
-    assert [event["name"] for event in events[-2:]] == ["pump_started", "power_lost"]
+    assert [event["name"] for event in events[-3:]] == [
+        "pump_started",
+        "power_lost",
+        "alarm_raised",
+    ]
 
 
 def test_log_from_a_number_and_the_last(cisterna: Cisterna, bench: VirtualBench) -> None:

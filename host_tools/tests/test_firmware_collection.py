@@ -57,7 +57,7 @@ def test_functions_run_in_the_vm(project: Project) -> None:
         "import sys, gc\n"
         "def test_here():\n"
         "    assert sys.implementation.name == 'micropython'\n"
-        "    assert gc.mem_free() + gc.mem_alloc() < 2 * 192 * 1024\n"
+        "    assert gc.mem_free() + gc.mem_alloc() < 2 * 256 * 1024\n"
         "def test_wrong():\n"
         "    print('what it said')\n"
         "    assert 1 + 1 == 3, 'not three'\n"

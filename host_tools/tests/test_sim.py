@@ -208,6 +208,11 @@ def test_the_prompt_is_a_bench(cisterna: Cisterna, in_terminal: Callable[..., Ot
     told("advance 30 days", "30 days passed")
     told("truth", "6 mL")
     told('fill "20 mL"', "aspirated 14 mL, put in 20 mL")
+    assert cisterna("alarms", "--test", "critical").code == 0
+    other.shown = ""
+    other.type("advance 5 s\n")
+    other.wait_for("2,600 and 2,000 Hz, 6 in 3.0 s")
+    other.wait_for("bench> ")
     told("stall", "the rotor stalls")
     told("advance 1 day", "1 day passed")
     told("truth", "60,000 steps of 0.1 uL for 62,000 pulses, 0 backwards, STALLED")
