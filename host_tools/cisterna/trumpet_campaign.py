@@ -104,7 +104,8 @@ class TrumpetCurves(Campaign):
         sources = self.sources or (SOURCES if full and self.bench == "virtual" else ("edges",))
         curves: list[_Curve] = []
         for rate, source in itertools.product(dict.fromkeys(rates), sources):
-            spans = trumpet.plan(rate)
+            short = self.bench == "emulated" and rate >= trumpet.SLOW_BELOW_NL_DAY
+            spans = trumpet.plan(rate, start_up_us=5 * MINUTE_US if short else None)
             curves.append(
                 (rate, source, spans.start_up_us // MINUTE_US, spans.analysis_us // MINUTE_US)
             )
