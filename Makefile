@@ -16,6 +16,8 @@ PORT ?=
 PROFILE ?=
 YES ?=
 BENCH ?= virtual
+# Where `make hil` puts its evidence.
+REPORT ?= build/hil
 # Test processes at once.
 JOBS ?= 2
 # A test that takes longer hangs: it fails, and the others go on.
@@ -92,8 +94,9 @@ typecheck: setup ## types: strict for the host, each board's MicroPython stubs f
 	$(BIN)/basedpyright --warnings
 	$(BIN)/python -m cisterna.board_types
 
-hil: setup ## requirement tests on a bench: BENCH=virtual, emulated or a port
-	$(pytest) hil_tests --bench $(BENCH)
+hil: setup ## requirement tests on a bench, with a report: BENCH=virtual, emulated or a port, REPORT=build/hil
+	$(pytest) hil_tests --bench $(BENCH) --report $(REPORT) \
+		$(if $(filter virtual emulated,$(BENCH)),-n $(JOBS) --dist loadfile)
 
 hil-emulated: setup ## requirement tests on the emulated Pico
 	$(pytest) hil_tests --bench emulated -n $(JOBS) --dist loadfile --timeout $(TEST_TIMEOUT_S)

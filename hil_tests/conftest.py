@@ -6,8 +6,11 @@ everything random, in tests and benches; the header of every run shows it. ``--d
 the firmware gets on the emulated Pico as it gets on a board, half a minute a test; without, in a
 file system image.
 
+``--report DIR``: an evidence report; ``evidence`` tells what is in it.
+
 Fixtures: ``bench``, opened new for every test (the emulated one: ``booted`` tells how);
-``pump``, a programmer on it; ``module_bench``, one for all tests of a module; ``seed``; ``full``.
+``pump``, a programmer on it; ``module_bench``, one for all tests of a module; ``seed``; ``full``;
+``measured`` and ``picture``, for the report.
 
 Marks: ``needs("edges", ...)`` skips a test on a bench that does not offer all of them, naming what
 is missing. ``requirement("DEL-1", ...)`` names what the test shows; an ID that does not exist
@@ -19,7 +22,7 @@ why. One that is not to be had on this machine (no Pico image) skips all of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -28,8 +31,11 @@ from cisterna.bench import Bench
 from cisterna.bench_emulated import EmulatedBench
 from cisterna.emulator import NoPicoImage
 from cisterna.programmer import Programmer
-from hil_tests import booted
+from hil_tests import booted, evidence
+from hil_tests.evidence import measured, picture
 from hil_tests.trace import marked, needed, read_requirements
+
+__all__ = ["measured", "picture"]  # fixtures
 
 _LONGEST = ("test_power_cuts.py", "test_cost.py", "test_power_loss.py")
 
@@ -49,13 +55,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="image",
         help="how the firmware gets on the emulated Pico",
     )
+    evidence.add_options(group)
     group.addoption("--full", action="store_true", help="requirements with their full figures")
     group.addoption("--seed", type=int, default=1, help="seed of everything random (default 1)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    evidence.configure(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and report.when == "call":
+        item.stash[evidence.failed] = True
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first, so that no worker waits for one at the end."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
+    for item in items:
+        evidence.facts(item)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -134,6 +158,7 @@ def _opened(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with opened:
         skip_lacking(request.node, name, opened.offers)
         yield opened
+        evidence.met(request.node, opened)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from cisterna import Bench, Programmer, Therapy
 from cisterna.errors import Refused
+from hil_tests.evidence import Measured
 from hil_tests.pulses import commission, refill
 from pump_wire.messages import MINIMUM_RATE, SIMPLE_CONTINUOUS
 
@@ -29,7 +30,7 @@ LOG_CYCLE = 3 * 72  # three times what the slots of the log hold, see pump/event
 @pytest.mark.requirement("ACC-1")
 @pytest.mark.needs("advance", "days", "truth", "refill")
 def test_fill_less_delivered_is_residual(
-    bench: Bench, pump: Programmer, seed: int, full: bool
+    bench: Bench, pump: Programmer, seed: int, full: bool, measured: Measured
 ) -> None:
     wanted = 1_000_000 if full else 50_000
     chance = random.Random(seed)
@@ -65,6 +66,7 @@ def test_fill_less_delivered_is_residual(
         assert account.residual_pl == truth["residual_pl"]
         assert 0 <= account.bolus_pl <= account.delivered_pl
         queries += 1
+    measured("ACC-1", queries, f"queries exact, {bench.truth()['steps']:,} steps")
     assert queries > (100 if full else 10)
 
 
@@ -89,7 +91,7 @@ def test_a_refill_survives_a_power_cut(bench: Bench, pump: Programmer) -> None:
 @pytest.mark.requirement("ACC-2")
 @pytest.mark.needs("advance", "truth", "refill", "power")
 def test_a_power_cut_never_leaves_the_account_short(
-    bench: Bench, pump: Programmer, seed: int
+    bench: Bench, pump: Programmer, seed: int, measured: Measured
 ) -> None:
     """The bounds that a segment's reservation sets: 0.5 uL at a basal rate, 2 uL in a bolus."""
     chance = random.Random(seed)
@@ -107,6 +109,8 @@ def test_a_power_cut_never_leaves_the_account_short(
         bench.power_on()
         with bench.programmer() as clinician:
             over = clinician.account().lifetime_pl - bench.truth()["delivered_pl"]
+            where = "bolus" if bolus else "basal"
+            measured("ACC-2", (over - over_before) / 1e6, f"uL too much, {where}")
             assert 0 <= over - over_before <= (2_000_000 if bolus else 500_000)
             over_before = over
             assert clinician.status().mode_name == "simple continuous"
@@ -115,7 +119,11 @@ def test_a_power_cut_never_leaves_the_account_short(
 @pytest.mark.requirement("CST-7")
 @pytest.mark.needs("advance", "truth", "refill")
 def test_records_of_the_log_rarely_erase(
-    bench: Bench, pump: Programmer, full: bool, capsys: pytest.CaptureFixture[str]
+    bench: Bench,
+    pump: Programmer,
+    full: bool,
+    measured: Measured,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each setting of the clock is one record, durable before the answer. Erases come in bursts:
     LOG_CYCLE records fill the slots and compact all their folders once."""
@@ -130,6 +138,7 @@ def test_records_of_the_log_rarely_erase(
     after = bench.truth()
     assert pump.status().next_event == first + LOG_CYCLE
     erases = after["flash_erases"] - before["flash_erases"]
+    measured("CST-7", erases / LOG_CYCLE, "erases a record of the log")
     with capsys.disabled():
         print(f"\nlog: {erases} erases for {LOG_CYCLE} records", end=" ")
     assert after["flash_programs"] - before["flash_programs"] >= LOG_CYCLE

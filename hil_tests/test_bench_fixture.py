@@ -90,7 +90,10 @@ class Project:
         self.folder = folder
         self.tests = folder / "hil_tests"
         self.tests.mkdir()
-        for name in ("__init__.py", "booted.py", "conftest.py", "trace.py", "requirements.toml"):
+        for name in (
+            *("__init__.py", "booted.py", "conftest.py", "evidence.py", "trace.py", "TRACE.md"),
+            "requirements.toml",
+        ):
             (self.tests / name).write_text((HERE / name).read_text(encoding="utf-8"), "utf-8")
         (folder / "benches.py").write_text(_BENCHES)
         (folder / "pytest.ini").write_text(

@@ -11,6 +11,7 @@ from cisterna import Bench
 from cisterna.boards import board_data
 from cisterna.energy import battery_life
 from cisterna.errors import Refused
+from hil_tests.evidence import Measured
 from hil_tests.pulses import commission
 from hil_tests.test_delivery import BIG
 
@@ -35,7 +36,9 @@ def delivering(module_bench: Bench) -> Bench:
 
 
 @pytest.mark.requirement("CST-6")
-def test_the_processor_sleeps(delivering: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_processor_sleeps(
+    delivering: Bench, measured: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench = delivering
     bench.advance(seconds=20)
     before = bench.truth()
@@ -43,6 +46,7 @@ def test_the_processor_sleeps(delivering: Bench, capsys: pytest.CaptureFixture[s
     after = bench.truth()
     share = (after["awake_us"] - before["awake_us"]) / (after["time_us"] - before["time_us"])
     life = battery_life(board_data("rpi_pico"), share)
+    measured("CST-6", share * 100, f"% awake; a battery lasts {life.years:.2f} years at most")
     with capsys.disabled():
         print(
             f"\n1 mL/day, nobody talking: awake {share:.3%} of the time; a battery lasts at most"
@@ -55,7 +59,9 @@ def test_the_processor_sleeps(delivering: Bench, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.requirement("CST-2", "DEL-7")
-def test_starts_safe_and_soon(delivering: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_starts_safe_and_soon(
+    delivering: Bench, measured: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
     """MicroPython runs boot.py, which makes the outputs safe, before main.py, so the time from
     power on bounds what is asked for."""
     bench = delivering
@@ -70,6 +76,8 @@ def test_starts_safe_and_soon(delivering: Bench, capsys: pytest.CaptureFixture[s
     enabled = [edge.t_ns for edge in edges if edge.line == "enable" and edge.level == 1]
     assert enabled
     delivery_us = enabled[0] // 1000 - on_us
+    measured("CST-2", safe_us / 1000, "ms from power on to safe outputs")
+    measured("CST-2", delivery_us / 1000, "ms from power on to delivery")
     with capsys.disabled():
         print(
             f"\nfrom power on: outputs safe after {safe_us / 1000:.1f} ms, delivery after"
@@ -83,7 +91,9 @@ def test_starts_safe_and_soon(delivering: Bench, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.requirement("CST-1")
-def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_heap_stays(
+    delivering: Bench, full: bool, measured: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Traffic of every kind; as much as a day of one exchange every five minutes in full."""
     bench = delivering
     bench.cut_power()
@@ -109,6 +119,8 @@ def test_heap_stays(delivering: Bench, full: bool, capsys: pytest.CaptureFixture
             bench.link().write(bytes(range(4, 256)))  # without 03, which stops a development pump
             bench.advance(seconds=300 if full else 10)
         after = pump.heap_free()
+    measured("CST-1", before, "octets free after boot")
+    measured("CST-1", after, "octets free after traffic")
     with capsys.disabled():
         print(f"\nfree heap: {before} octets after boot, {after} after traffic", end=" ")
     assert before >= HEAP
@@ -135,7 +147,7 @@ def _sorted_spans(
 
 @pytest.mark.requirement("CST-7")
 def test_interrupts_are_off_for_a_page_at_most(
-    delivering: Bench, full: bool, capsys: pytest.CaptureFixture[str]
+    delivering: Bench, full: bool, measured: Measured, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The account's records while it delivers fast, those of the log, and a stop and resume."""
     bench = delivering
@@ -156,6 +168,8 @@ def test_interrupts_are_off_for_a_page_at_most(
         spans = bench.interrupts_off()
     plain, erasing, refilling = _sorted_spans(spans)
     programs = sum(programmed for _, _, _, programmed in spans)
+    measured("CST-7", max(plain) / 1e6, "ms interrupts off at most, no block erased")
+    measured("CST-7", account, "erases a record of the account")
     with capsys.disabled():
         print(
             f"\ninterrupts off {max(plain) / 1e6:.3f} ms at most in {programs} programs of a page;"

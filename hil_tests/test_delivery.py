@@ -12,6 +12,7 @@ import pytest
 from cisterna import Bench, Programmer, Therapy
 from cisterna.bench import DAY_US
 from cisterna.programme import ExactProgramme
+from hil_tests.evidence import Measured
 from hil_tests.pulses import Pulses, commission, refill
 from pump_wire.messages import MINIMUM_RATE, SIMPLE_CONTINUOUS, STOPPED
 
@@ -49,7 +50,7 @@ def _therapy(rate_nl_day: int) -> Therapy:
 @pytest.mark.needs("advance", "runs", "truth", "refill")
 @pytest.mark.parametrize("rate", _rates())
 def test_commanded_volume_follows_the_programme(
-    bench: Bench, pump: Programmer, seed: int, full: bool, rate: int
+    bench: Bench, pump: Programmer, seed: int, full: bool, rate: int, measured: Measured
 ) -> None:
     days = 180 if full else 2
     therapy = _therapy(rate)
@@ -83,6 +84,7 @@ def test_commanded_volume_follows_the_programme(
         at = pulses.instant_us(0, i) if len(pulses.runs) == 1 and pulses.total else end_us
         times += [at - 1, at]
     errors = pulses.errors(programme, step_pl, times)
+    measured("DEL-1", float(max(map(abs, errors))), f"steps at most, {rate / 1e6:g} mL/day")
     assert max(errors) < 1
     assert min(errors) >= 0
     # No drift at the end, and what was commanded is what the plant delivered.
@@ -94,7 +96,7 @@ def test_commanded_volume_follows_the_programme(
 @pytest.mark.requirement("DEL-6", "DEL-7")
 @pytest.mark.needs("advance", "runs", "truth", "refill")
 def test_rate_changes_at_random_moments(
-    bench: Bench, pump: Programmer, seed: int, full: bool
+    bench: Bench, pump: Programmer, seed: int, full: bool, measured: Measured
 ) -> None:
     changes = 1000 if full else 100
     chance = random.Random(seed)
@@ -131,6 +133,7 @@ def test_rate_changes_at_random_moments(
             chance.randint(change_us, next_us),
         ]
     errors = pulses.errors(programme, step_pl, times)
+    measured("DEL-6", float(max(map(abs, errors))), f"steps at most, {changes} changes")
     assert max(errors) < 1
     assert min(errors) >= 0
     # Over each change, between what the old and the new rate would have given, within a step.
@@ -144,6 +147,7 @@ def test_rate_changes_at_random_moments(
         )
         if end - change_us == window_us and _alone(spans, change_us, window_us):
             assert ideal[0] - 1 < given < ideal[1] + 1
+    measured("DEL-7", bench.truth()["reverse_steps"], "reverse steps")
     assert bench.truth()["reverse_steps"] == 0
 
 

@@ -18,6 +18,7 @@ from cisterna.bench import DAY_US, Edge
 from cisterna.programme import ExactProgramme
 from cisterna.programmer import Account
 from hil_tests.conftest import skip_lacking
+from hil_tests.evidence import Measured
 from hil_tests.test_delivery import BIG
 from pump_wire.messages import MINIMUM_RATE
 
@@ -158,12 +159,16 @@ def run(performed: Run, module_bench: Bench, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.requirement("DEL-1", "DEL-2")
-def test_every_step_is_on_the_programme(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_step_is_on_the_programme(
+    run: Run, measured: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Never early, late by less than 1 ms, none missing: less than a step off at any time."""
     pulses = run.pulses_us()
     due = int(run.programme.volume_pl(run.end_us) // run.step_pl)
     assert len(pulses) in (due, due + 1)  # one more may have come between the query and the stop
     late = [at_us - run.ideal_us(step) for step, at_us in enumerate(pulses, 1)]
+    measured("DEL-1", max(late) / 1000, f"ms late at most, {len(pulses):,} steps of mixed modes")
+    measured("DEL-2", max(late) / 1000, "ms late at most at basal rates")
     with capsys.disabled():
         print(f"\n{len(pulses)} steps, late by {min(late):.3f} to {max(late):.3f} us", end=" ")
     assert len(pulses) >= 2_000
@@ -174,7 +179,9 @@ def test_every_step_is_on_the_programme(run: Run, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.requirement("DEL-2")
-def test_pulses_of_a_bolus_are_even(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pulses_of_a_bolus_are_even(
+    run: Run, measured: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
     pulses = run.pulses_us()
     worst = 0.0
     for start_us, end_us, steps in run.boluses:
@@ -182,6 +189,7 @@ def test_pulses_of_a_bolus_are_even(run: Run, capsys: pytest.CaptureFixture[str]
         assert len(inside) in (steps, steps + 1)  # a part of a step was due before
         gaps = [later - earlier for earlier, later in itertools.pairwise(inside)]
         worst = max(worst, *(abs(gap - (end_us - start_us) / steps) for gap in gaps))
+    measured("DEL-2", worst, "us off even spacing at most in a bolus")
     with capsys.disabled():
         print(f"\nspacing in a bolus off by {worst:.3f} us at most", end=" ")
     assert run.boluses
@@ -189,7 +197,8 @@ def test_pulses_of_a_bolus_are_even(run: Run, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.requirement("DEL-7")
-def test_no_reverse_step_and_none_while_stopped(run: Run) -> None:
+def test_no_reverse_step_and_none_while_stopped(run: Run, measured: Measured) -> None:
+    measured("DEL-7", run.after["reverse_steps"], "reverse steps")
     assert run.after["reverse_steps"] == 0
     assert not [edge for edge in run.edges if edge.line == "dir" and edge.level == 0]
     for from_ns, until_ns in run.stopped:
@@ -200,7 +209,8 @@ def test_no_reverse_step_and_none_while_stopped(run: Run) -> None:
 
 
 @pytest.mark.requirement("ACC-1")
-def test_account_balances_at_every_query(run: Run) -> None:
+def test_account_balances_at_every_query(run: Run, measured: Measured) -> None:
+    measured("ACC-1", len(run.queries), f"queries exact, {run.after['steps']:,} steps")
     assert len(run.queries) >= 6
     for account, truth in run.queries:
         assert account.fill_pl - account.delivered_pl == account.residual_pl

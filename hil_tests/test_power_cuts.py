@@ -16,6 +16,7 @@ from cisterna import Therapy, campaign
 from cisterna.bench import Bench
 from cisterna.errors import CisternaError
 from cisterna.powercut import REQUIREMENTS, PowerCut
+from hil_tests.evidence import Measured
 from hil_tests.pulses import commission
 
 BACK_S = 5
@@ -101,7 +102,11 @@ def test_cuts_in_a_row_while_it_starts_after_one_in_a_bolus(bench: Bench, full: 
 @pytest.mark.needs("flash_cuts", "days")
 @pytest.mark.parametrize("requirement", REQUIREMENTS)
 @pytest.mark.usefixtures("bench")
-def test_campaign_of_power_cuts(requirement: str, seed: int, full: bool, tmp_path: Path) -> None:
+def test_campaign_of_power_cuts(
+    requirement: str, seed: int, full: bool, tmp_path: Path, measured: Measured
+) -> None:
     found = campaign.run(PowerCut(seed, "full" if full else "quick", (requirement,)), tmp_path)
+    runs = sum(each.runs for each in found)
+    measured(requirement, len(campaign.failures(found)), f"failures in {runs:,} runs")
     assert campaign.failures(found) == []
     assert sum(each.runs for each in found) > 100

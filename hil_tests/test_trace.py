@@ -15,15 +15,19 @@ from hil_tests.trace import (
     as_markdown,
     as_text,
     by_requirement,
+    closed,
     read_requirements,
+    read_trace,
     unknown,
+    unshown,
+    without_open,
 )
 
 ROOT = Path(__file__).parents[1]
 
 TWO = {
     "DEL-1": Requirement("DEL-1", "drift", "volume", "< 1 step"),
-    "ACC-1": Requirement("ACC-1", "no balance", "a | b", "exact"),
+    "ACC-1": Requirement("ACC-1", "no balance", "a | b", "exact", "not yet"),
 }
 
 
@@ -69,9 +73,48 @@ def test_open_requirements_are_told() -> None:
     assert by_requirement(TWO, tests) == {"DEL-1": tests, "ACC-1": []}
     page = as_markdown(TWO, tests)
     assert "| DEL-1 | drift | `a.py::test_x` | virtual, emulated |" in page
-    assert "| ACC-1 | no balance | *open* |  |" in page
+    assert "| ACC-1 | no balance | *open*: not yet |  |" in page
     assert "1 of 2 have a test." in page
-    assert "1 of 2 without a test:\nACC-1" in as_text(TWO, tests)
+    assert "1 of 2 without a test:\nACC-1   a | b\n        open: not yet" in as_text(TWO, tests)
+
+
+def test_a_requirement_without_a_test_says_why_or_is_told() -> None:
+    tests = [TracedTest("a.py::test_x", ("ACC-1",), ("virtual",))]
+    told = ["DEL-1 has no test: write one, or say why not in requirements.toml (open = ...)"]
+    assert unshown(TWO, tests) == told
+    assert unshown(TWO, [TracedTest("a.py::test_x", ("DEL-1",), ("virtual",))]) == []
+    assert closed(TWO, tests) == ["ACC-1"]
+
+
+def test_open_is_taken_out_of_the_table_where_there_is_a_test() -> None:
+    text = '# open = x\n[A-1]\ntext = "[A-2]"\nopen = "why"\n\n[A-2]\nopen = "so"\ntext = "t"\n'
+    assert without_open(text, ["A-1"]) == text.replace('open = "why"\n', "")
+    assert without_open(text, ["A-2"]) == text.replace('open = "so"\n', "")
+
+
+def test_the_written_trace_is_read() -> None:
+    found = read_trace()
+    assert (
+        "hil_tests/test_trumpet.py::test_flow_error_is_inside_the_bound_of_an_ideal_pump"
+        in (found["DEL-3"])
+    )
+    assert set(found) <= set(read_requirements())
+
+
+# The rows of a project: one that a seeded test names, and one that none does.
+_ROWS = """
+[DEL-1]
+hazard = "drift"
+text = "volume"
+pass = "< 1 step"
+open = "why"
+
+[ACC-1]
+hazard = "no balance"
+text = "sum"
+pass = "exact"
+{reason}"""
+_OPEN = 'open = "not yet"\n'
 
 
 # A project of two tests, enough for the trace to work on.
@@ -85,15 +128,16 @@ def test_delivers(rate):
 """
 
 
-def seeded_project(folder: Path, identity: str) -> Path:
-    """A copy of what the trace works with, and one test that names ``identity``."""
+def seeded_project(folder: Path, identity: str, reason: str = _OPEN) -> Path:
+    """What the trace works with, and one test that names ``identity``; ``reason``: of ACC-1."""
     for name in ("firmware/tests", "host_tools/tests", "hil_tests"):
         (folder / name).mkdir(parents=True)
     (folder / "pyproject.toml").write_text(
         "[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n"
         "pythonpath = ['.']\nmarkers = ['requirement(id): x', 'needs(offer): x']\n"
     )
-    for name in ("__init__.py", "trace.py", "requirements.toml"):
+    (folder / "hil_tests" / "requirements.toml").write_text(_ROWS.format(reason=reason))
+    for name in ("__init__.py", "trace.py"):
         source = ROOT / "hil_tests" / name
         (folder / "hil_tests" / name).write_text(source.read_text(encoding="utf-8"), "utf-8")
     (folder / "hil_tests" / "test_seeded.py").write_text(_TEST.format(identity=identity))
@@ -119,8 +163,28 @@ def test_written_trace_passes_the_check(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     printed = done.stdout
     assert "hil_tests/test_seeded.py::test_delivers (host)" in printed
-    assert "58 of 59 without a test:" in printed
+    assert "1 of 2 without a test:" in printed
     assert check(project).returncode == 0
+    assert (project / "hil_tests" / "requirements.toml").read_text() == (
+        _ROWS.format(reason=_OPEN).replace('open = "why"\n', "")
+    )
+
+
+def test_check_is_red_where_nobody_says_why_there_is_no_test(tmp_path: Path) -> None:
+    project = seeded_project(tmp_path, "DEL-1", reason="")
+    assert trace(project).returncode == 1
+    done = check(project)
+    assert done.returncode == 1
+    assert "ACC-1 has no test: write one, or say why not" in done.stderr
+
+
+def test_check_is_red_where_one_with_a_test_is_declared_open(tmp_path: Path) -> None:
+    project = seeded_project(tmp_path, "DEL-1")
+    trace(project)
+    (project / "hil_tests" / "requirements.toml").write_text(_ROWS.format(reason=_OPEN))
+    done = check(project)
+    assert done.returncode == 1
+    assert "DEL-1 have a test and are declared open: run `make trace`" in done.stderr
 
 
 def test_a_test_that_cannot_be_collected_is_told(tmp_path: Path) -> None:

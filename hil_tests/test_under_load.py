@@ -11,6 +11,7 @@ import pytest
 from cisterna import Bench, Programmer
 from cisterna.programmer import connect
 from cisterna.transport import Link
+from hil_tests.evidence import Measured
 from hil_tests.pulses import commission
 from hil_tests.test_delivery import BIG
 
@@ -69,7 +70,11 @@ def _flood(bench: Bench, link: Link, request: bytes, chance: random.Random, us: 
 @pytest.mark.requirement("DEL-2")
 @pytest.mark.needs("advance", "edges", "truth", "refill")
 def test_pulses_are_even_while_flooded_and_erasing(
-    bench: Bench, pump: Programmer, seed: int, capsys: pytest.CaptureFixture[str]
+    bench: Bench,
+    pump: Programmer,
+    seed: int,
+    measured: Measured,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The account's records, one every 20 steps, bring an erase about every 15th time: one of
     them comes while telemetry is flooded."""
@@ -118,6 +123,8 @@ def test_pulses_are_even_while_flooded_and_erasing(
     basal = [rise for rise in rises if rise > basal_us * 1000]
     basal_gaps = [later - earlier for earlier, later in itertools.pairwise(basal)]
     basal_off = max(abs(gap - 2 * SPACING_US * 1000) for gap in basal_gaps)
+    measured("DEL-2", off / 1000, f"us off in a bolus, flooded, {erases} erases")
+    measured("DEL-2", basal_off / 1e6, "ms off at a basal rate after it")
     with capsys.disabled():
         print(
             f"\nspacing of {len(bolus)} pulses off by {off / 1000:.3f} us at most, {erases} erases"

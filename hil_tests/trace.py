@@ -2,8 +2,10 @@
 
 Collects every test of the project as pytest does, reads its ``requirement`` marks, prints the IDs
 of requirements.toml with their tests and those still without one, and writes TRACE.md. Exit code:
-0, or 1 when a test names an ID that does not exist or cannot be collected. ``--check`` writes
-nothing and also fails when TRACE.md is not what it would have written.
+0, or 1 when a test names an ID that does not exist or cannot be collected, or when a requirement
+has no test and its row in requirements.toml no ``open``, the reason why not. An ``open`` of one
+that has a test is taken out. ``--check`` writes nothing and also fails on what would have been
+written.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,12 +33,14 @@ TEST_FOLDERS = ("firmware/tests", "host_tools/tests", "hil_tests")
 
 @dataclasses.dataclass(frozen=True)
 class Requirement:
-    """One row of requirements.toml. ``figure``: what passes."""
+    """One row of requirements.toml. ``figure``: what passes. ``open``: why it has no test; ""
+    where it must have one."""
 
     identity: str
     hazard: str
     text: str
     figure: str
+    open: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +57,22 @@ def read_requirements(path: Path = TABLE) -> dict[str, Requirement]:
     """The requirements by ID, in the order of the file."""
     rows = tomllib.loads(path.read_text(encoding="utf-8"))
     return {
-        identity: Requirement(identity, row["hazard"], row["text"], row["pass"])
+        identity: Requirement(
+            identity, row["hazard"], row["text"], row["pass"], row.get("open", "")
+        )
         for identity, row in rows.items()
     }
+
+
+def read_trace(path: Path = TRACE) -> dict[str, list[str]]:
+    """The tests of every requirement that has any, as TRACE.md has them."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = line.split(" | ")
+        tests = re.findall(r"`([^`]+)`", cells[2]) if len(cells) > 3 else []
+        if tests:
+            found[cells[0].removeprefix("| ")] = tests
+    return found
 
 
 def marked(item: pytest.Item) -> tuple[str, ...]:
@@ -143,6 +161,29 @@ def unknown(requirements: Mapping[str, Requirement], tests: Iterable[TracedTest]
     ]
 
 
+def unshown(requirements: Mapping[str, Requirement], tests: Iterable[TracedTest]) -> list[str]:
+    """One line for every requirement that has no test and does not say why."""
+    return [
+        f"{identity} has no test: write one, or say why not in requirements.toml (open = ...)"
+        for identity, shown in by_requirement(requirements, tests).items()
+        if not shown and not requirements[identity].open
+    ]
+
+
+def closed(requirements: Mapping[str, Requirement], tests: Iterable[TracedTest]) -> list[str]:
+    """The requirements that have a test and are still declared open."""
+    rows = by_requirement(requirements, tests)
+    return [identity for identity, row in requirements.items() if row.open and rows[identity]]
+
+
+def without_open(text: str, identities: Iterable[str]) -> str:
+    """The text of requirements.toml without the ``open`` of ``identities``."""
+    for identity in identities:
+        row = re.escape(f"[{identity}]") + r"\n(?:(?!\[).*\n)*?"
+        text = re.sub(rf"^({row})open = .*\n", r"\1", text, flags=re.MULTILINE)
+    return text
+
+
 def by_requirement(
     requirements: Mapping[str, Requirement], tests: Iterable[TracedTest]
 ) -> dict[str, list[TracedTest]]:
@@ -175,7 +216,8 @@ def as_markdown(requirements: Mapping[str, Requirement], tests: Iterable[TracedT
         "| --- | --- | --- | --- |",
     ]
     for identity, shown in rows.items():
-        names = _cell(f"`{test.name}`" for test in shown) or "*open*"
+        names = _cell(f"`{test.name}`" for test in shown)
+        names = names or _cell([f"*open*: {requirements[identity].open or 'no reason given'}"])
         benches = _cell(", ".join(test.runs_on) or "no simulated bench" for test in shown)
         hazard = _cell([requirements[identity].hazard])
         lines.append(f"| {identity} | {hazard} | {names} | {benches} |")
@@ -193,7 +235,10 @@ def as_text(requirements: Mapping[str, Requirement], tests: Iterable[TracedTest]
             lines += [f"        {test.name} ({', '.join(test.runs_on)})" for test in shown]
     open_rows = [identity for identity, shown in rows.items() if not shown]
     lines += ["", f"{len(open_rows)} of {len(rows)} without a test:"]
-    lines += [f"{identity:6}  {requirements[identity].text}" for identity in open_rows]
+    lines += [
+        f"{identity:6}  {requirements[identity].text}\n        open: {requirements[identity].open}"
+        for identity in open_rows
+    ]
     return "\n".join(lines)
 
 
@@ -208,13 +253,19 @@ def main(arguments: list[str]) -> int:
     except CannotCollect as error:
         print(f"the tests cannot be collected:\n{error}", file=sys.stderr)
         return 1
-    faults = unknown(requirements, tests)
+    faults = unknown(requirements, tests) + unshown(requirements, tests)
+    stale = closed(requirements, tests)
     text = as_markdown(requirements, tests)
     if not arguments:
         TRACE.write_text(text, encoding="utf-8")
+        if stale:
+            table = TABLE.read_text(encoding="utf-8")
+            TABLE.write_text(without_open(table, stale), encoding="utf-8")
         print(as_text(requirements, tests))
     elif not TRACE.exists() or TRACE.read_text(encoding="utf-8") != text:
         faults.append("hil_tests/TRACE.md is stale: run `make trace`")
+    elif stale:
+        faults.append(f"{', '.join(stale)} have a test and are declared open: run `make trace`")
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from typing_extensions import Self
 
 from cisterna.errors import CisternaError
-from cisterna.programmer import Programmer, connect
+from cisterna.programmer import Identity, Programmer, connect
 from cisterna.transport import Link, SerialLink
 
 Line = Literal["step", "dir", "enable", "tone"]
@@ -50,6 +50,7 @@ class Bench(abc.ABC):
 
     name: str
     offers: frozenset[str] = frozenset()
+    heard: Identity | None = None  # the pump that last answered a programmer of this bench
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +76,9 @@ class Bench(abc.ABC):
 
     def programmer(self, role: str = "clinician") -> Programmer:
         """A connected programmer in ``role``."""
-        return connect(self.link(), role)
+        programmer = connect(self.link(), role)
+        self.heard = programmer.identity
+        return programmer
 
     def advance(
         self,

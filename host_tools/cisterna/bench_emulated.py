@@ -27,7 +27,7 @@ from cisterna.emulator_devices import Devices
 from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.errors import CisternaError, NoPump
 from cisterna.firmware_files import PROFILES, firmware_files
-from cisterna.programmer import Programmer, connect
+from cisterna.programmer import connect
 
 Deploy = Literal["image", "mpremote"]
 
@@ -285,9 +285,6 @@ class EmulatedBench(Bench):
 
     def link(self) -> EmulatedLink:
         return EmulatedLink(self.pico)
-
-    def programmer(self, role: str = "clinician") -> Programmer:
-        return connect(self.link(), role)
 
     @property
     def port(self) -> str:

@@ -16,7 +16,7 @@ _MOST_FAILURES = 1_000  # rows of a page; the JSON has all
 
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
@@ -32,7 +32,8 @@ code { overflow-wrap: anywhere; }
 """
 
 
-def _row(cells: list[str], tag: str = "td") -> str:
+def row(cells: list[str], tag: str = "td") -> str:
+    """A row of a table; the cells are HTML."""
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
 
@@ -64,18 +65,18 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
         ("took", f"{verdict['run']['seconds']:,} s, {verdict['run']['workers']} at once"),
     ]
     evidence = [
-        _row([text(row["requirement"]), text(row["wanted"]), text(row["measured"]),
-              _verdict(row["holds"])])
-        for row in verdict["evidence"]
+        row([text(each["requirement"]), text(each["wanted"]), text(each["measured"]),
+              _verdict(each["holds"])])
+        for each in verdict["evidence"]
     ]  # fmt: skip
     found = verdict["failures"]
     parts = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Campaign {name}</title>',
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>',
         f'<h1>Campaign {name}</h1><p class="notice">{text(NOTICE)}</p>',
-        "<table>" + "".join(_row(list(fact)) for fact in facts) + "</table>",
+        "<table>" + "".join(row(list(fact)) for fact in facts) + "</table>",
         "<h2>Requirements</h2><table>",
-        _row(["ID", "passes when", "measured", "verdict"], "th"),
+        row(["ID", "passes when", "measured", "verdict"], "th"),
         *evidence,
         "</table><h2>Failures</h2>",
     ]
@@ -84,9 +85,9 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     else:
         command = f"cisterna bench {name} --replay ID"
         parts.append(f"<p>Each of them again, step by step: <code>{command}</code></p><table>")
-        parts.append(_row(["ID", "what is wrong"], "th"))
+        parts.append(row(["ID", "what is wrong"], "th"))
         parts += [
-            _row([f"<code>{text(each['id'])}</code>", text(each["why"])])
+            row([f"<code>{text(each['id'])}</code>", text(each["why"])])
             for each in found[:_MOST_FAILURES]
         ]
         parts.append("</table>")
