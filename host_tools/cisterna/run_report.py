@@ -14,11 +14,16 @@ from typing import Any
 from cisterna.campaign_report import STYLE, picture, row
 from cisterna.prescription import NOTICE
 
+_FIGURES = 4  # of a requirement that are seen at once
 _COUNTED = ("holds", "fails", "skipped", "not in this run", "open")
 _CLASSES = {"holds": "holds", "fails": "fails", "passed": "holds", "failed": "fails"}
 _MORE_STYLE = """
 body { max-width: 78rem; }
-td.figure { min-width: 11rem; }
+.rows { table-layout: fixed; min-width: 60rem; }
+.rows td { overflow-wrap: anywhere; }
+.rows td:nth-child(1), .rows th:nth-child(1) { width: 3.6rem; overflow-wrap: normal; }
+.rows th:nth-child(5) { width: 5rem; }
+.rows th:nth-child(6) { width: 6rem; }
 tr.fails { background: color-mix(in srgb, #d1242f 8%, transparent); }
 pre { overflow-x: auto; font-size: .8rem; padding: .6rem;
   border: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
@@ -44,8 +49,8 @@ def _said(verdict: str) -> str:
 
 
 def figure_text(value: float | str, unit: str) -> str:
-    """A measured figure in few digits, with its unit."""
-    shown = value if isinstance(value, str) else f"{value:,.6g}"
+    """A measured figure with its unit; digits enough to tell it from the limit that it is near."""
+    shown = value if isinstance(value, str) else f"{value:,.10g}"
     return f"{shown} {unit}".strip()
 
 
@@ -75,7 +80,11 @@ def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _requirement(each: Mapping[str, Any], bench: str) -> str:
     text = html.escape
-    figures = "<br>".join(text(figure_text(one["value"], one["unit"])) for one in each["measured"])
+    told = [text(figure_text(one["value"], one["unit"])) for one in each["measured"]]
+    figures = "<br>".join(told[:_FIGURES])
+    if told[_FIGURES:]:
+        more = "<br>".join(told[_FIGURES:])
+        figures += f"<details><summary>{len(told) - _FIGURES} more</summary>{more}</details>"
     if not figures and each["verdict"] in ("holds", "fails"):
         count = len(each["tests"])
         figures = f'<span class="quiet">{count} test{"s" * (count != 1)}</span>'
@@ -125,7 +134,7 @@ def page(data: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         f"<p>{len(tests)} tests: {passed} passed, {len(failed)} failed, {len(skipped)} skipped."
         "</p>",
         "<table>" + "".join(row(list(fact)) for fact in _facts(data)) + "</table>",
-        "<h2>Requirements</h2><div class='scroll'><table>",
+        "<h2>Requirements</h2><div class='scroll'><table class='rows'>",
         row(["ID", "requirement", "passes when", "measured", "bench", "verdict"], "th"),
         *(_requirement(each, data["run"]["bench"]) for each in rows),
         "</table></div><h2>Failures</h2>",
