@@ -122,10 +122,8 @@ flash: setup ## put the firmware on a board: BOARD=rpi_pico (PORT=, PROFILE=seal
 unflash: setup ## take the firmware off a board again; the pump's records stay (BOARD=, PORT=, YES=1)
 	@$(BIN)/cisterna flash --remove --board $(BOARD) $(flash_options)
 
-provision: ## write a pump's identity and keys (not there yet)
-	@echo "There is nothing to provision yet: the link is open, hello says sealed: false, and a pump" >&2
-	@echo "has no keys. Its identity is its board's unique id, which needs no writing." >&2
-	@exit 1
+provision: setup ## keys of every role for the pump at PORT: hold its service button
+	@$(BIN)/cisterna pair --role all $(if $(PORT),--port $(PORT))
 
 report: setup ## report of the pump at PORT (default: the only pump found)
 	$(BIN)/cisterna report $(if $(PORT),--port $(PORT))

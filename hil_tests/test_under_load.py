@@ -81,7 +81,7 @@ def test_pulses_are_even_while_flooded_and_erasing(
     chance = random.Random(seed)
     commission(bench, pump, replace(BIG, rate_nl_day=12_000_000))
     recorded = Recorded(bench.link())
-    with connect(recorded) as talker:
+    with connect(recorded, keys=bench.keys) as talker:
         talker.status()
         request = recorded.written  # the same again is answered again
     seen = len(bench.edges())

@@ -4,7 +4,8 @@ Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_per
 flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
 plant (state or null), reservoir_pl, steps_per_pulse, watchdog_ms, service (the button is held),
 trace (path or null), unique_id (hex), reset_cause, seed, and if wanted flash_faults: a list of
-what ``flash_fault`` takes, armed before the first access.
+what ``flash_fault`` takes, armed before the first access, and files: what is on a new file system,
+name -> octets in hex.
 """
 
 import json
@@ -107,6 +108,9 @@ class Board:
         for fault in config.get("flash_faults") or ():
             self._flash_fault(fault)
         vfs.mount(vfs.VfsLfs2(self.flash, progsize=nor_flash.PAGE), self.root)
+        for name, content in config.get("files", {}).items():
+            with open(self.root + "/" + name, "wb") as file:
+                file.write(bytes.fromhex(content))
         world.start(self._channel)
 
     def ticks_us(self):

@@ -20,10 +20,10 @@ from pump.motion import Motion
 from pump.prescription import PrescriptionStore
 from pump.reading import Reading
 from pump.schedule import Schedule
+from pump.sessions import Sessions
 from pump.therapy import TherapyCommands
 from pump.upkeep import UpkeepCommands
-from pump_wire.messages import EVENT, FAULT, STOPPED
-from pump_wire.session import OpenSession
+from pump_wire.messages import EVENT, FAULT, STOPPED, table_hash
 
 FIRMWARE = "0.1.0"
 _HAD_POWER_CUT = (0, 1)  # indices in messages.RESET_CAUSES: unknown, power on
@@ -78,6 +78,16 @@ class App:
         wall_s = getattr(board, "wall_s", None)
         if wall_s is not None:
             self.wall.set(wall_s())
+        hashed = table_hash()  # 50 ms on a Pico: once
+        self.sessions = Sessions(
+            board.unique_id,
+            hashed,
+            TwoCopies(root + "/keys"),
+            self.clock,
+            board.entropy,
+            getattr(board, "service_button", None),
+            self.log,
+        )
         boots = self._load(TwoCopies(root + "/boots"), board.reset_cause)
         identity = {
             "board": board.name,
@@ -87,10 +97,10 @@ class App:
             "boots": boots,
             "reset_cause": board.reset_cause,
         }
-        session = OpenSession()
         self.reading = Reading(
             identity,
-            session.sealed,
+            hashed,
+            self.sessions.paired,
             self.clock,
             self.wall,
             self.delivery,
@@ -113,14 +123,15 @@ class App:
         upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log, self.store)
         attention = AttentionCommands(self.clock, self.log, self.alarms, self.annunciator)
         self.commands = Commands(
-            (self.reading, therapy, upkeep, attention),
+            (self.reading, therapy, upkeep, attention, self.sessions),
             self.clock,
             self.log,
             self.faults,
             board.entropy,
         )
+        self.sessions.on_end = self.commands.forget_prepared  # pyright: ignore
         self.reading.last_token = self.commands.last_token  # pyright: ignore
-        self.link = Link(board.port, session, self.commands, self.clock)
+        self.link = Link(board.port, self.sessions, self.commands, self.clock)
 
     def _log_fault(self, code, text, place):
         self.alarms.begin("memory_critical" if code in _MEMORY_FAULTS else "pump_fault")
@@ -158,6 +169,10 @@ class App:
             boots = boot_count.sequence
         except (OSError, Damaged, ValueError) as error:
             damaged.append(("storage_failed", "start: %r" % error))
+        try:
+            self.sessions.load()
+        except OSError:  # nobody gets in until it can be read; delivery goes on
+            pass
         try:
             self.ledger.load()
         except (OSError, Damaged) as error:

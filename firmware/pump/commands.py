@@ -9,7 +9,7 @@ prepared command out and returns (sequence of the event that recorded it, instan
 
 from pump.prescription import Refusal
 from pump_wire.codec import MAX_BODY, FieldError, decode, encode
-from pump_wire.messages import BY_NUMBER, ERROR
+from pump_wire.messages import ANYONE, BY_NUMBER, ERROR
 
 TOKEN_VALID_US = 30_000_000  # SEC-5: 30 s
 _TOKEN_SIZE = 8
@@ -18,7 +18,11 @@ _HIGHEST: int = tuple(ERROR)[2][3]  # pyright: ignore (numbers have limits)
 
 
 class Commands:
-    """One per pump. ``groups``: objects with handlers; ``entropy(n)``: n random octets."""
+    """One per pump. ``groups``: objects with handlers; ``entropy(n)``: n random octets.
+
+    ``role`` of whoever asks, while a handler runs. ``on_change(role, message)`` is called when a
+    command of theirs was carried out.
+    """
 
     def __init__(self, groups, clock, log, faults, entropy):
         self._groups = (self,) + groups
@@ -29,19 +33,24 @@ class Commands:
         self._reply = bytearray(MAX_BODY)
         self._prepared = None  # (token, message, request values, valid until us)
         self._confirmed = None  # (token, confirm's reply) of the last command carried out
+        self._told = 0  # message of the last refusal that went into the log in this session
+        self.role = 0
+        self.on_change = lambda role, message: None
 
-    def answer(self, number, body, out, at):
-        """Carry out message ``number`` with request octets ``body``; write the reply's body into
-        ``out`` from ``at`` and return its end.
+    def answer(self, role, number, body, out, at):
+        """Carry out message ``number`` with request octets ``body`` for ``role``, one of
+        messages' bits; write the reply's body into ``out`` from ``at`` and return its end.
 
         Raises Refusal. Any other exception latches a fault and becomes a refusal.
         """
+        self.role = role
         message = BY_NUMBER.get(number)
         if message is None:
             raise Refusal("unknown_message", "", number)
+        self._check_role(message)
         if message.prepared:
             raise Refusal("not_prepared", "", number)
-        values = self._decoded(message, body)
+        values = self.decoded(message, body)
         try:
             reply = self._handler(message.name)(values)
             return encode(message.reply, reply, out, at)
@@ -59,7 +68,18 @@ class Commands:
                 return handler
         raise AttributeError(name)
 
-    def _decoded(self, message, body):
+    def _check_role(self, message):
+        """Refuse what this role may not send. Of those who are authenticated it is logged, once a
+        session for a message."""
+        if message.roles & self.role:
+            return
+        if self.role != ANYONE and self._told != message.number:
+            self._told = message.number
+            self._log.note("command_refused", message.number)
+        raise Refusal("not_allowed", "", message.number)
+
+    def decoded(self, message, body):
+        """The values of a request. Raises Refusal."""
         try:
             return decode(message.request, body)
         except FieldError as error:
@@ -72,7 +92,8 @@ class Commands:
         message = BY_NUMBER.get(values["command"])
         if message is None or not message.prepared:
             raise Refusal("unknown_message", "command", values["command"])
-        request = self._decoded(message, values["body"])
+        self._check_role(message)
+        request = self.decoded(message, values["body"])
         echo = self._handler("check_" + message.name)(request)
         end = encode(message.reply, echo, self._reply)
         token = self._entropy(_TOKEN_SIZE)
@@ -80,6 +101,7 @@ class Commands:
         return {
             "token": token,
             "valid_ms": TOKEN_VALID_US // 1000,
+            "next_event": self._log.coming,
             "body": bytes(self._reply[:end]),
         }
 
@@ -93,15 +115,22 @@ class Commands:
         self._prepared = None
         if self._clock.now_us() > prepared[3]:
             raise Refusal("token_expired", "token", 0, TOKEN_VALID_US // 1000)
-        event, uptime_us = self._handler("apply_" + prepared[1].name)(prepared[2])
+        message = prepared[1]
+        self._log.cause = self.role << 1 | token[0] << 16 | token[1] << 24
+        try:
+            event, uptime_us = self._handler("apply_" + message.name)(prepared[2])
+        finally:
+            self._log.cause = 0
         reply = {"event": event, "uptime_us": uptime_us}
         self._confirmed = (token, reply)
         self._log.flush()
+        self.on_change(self.role, message)
         return reply
 
     def forget_prepared(self):
         """A session began or ended: what was prepared in it is void."""
         self._prepared = None
+        self._told = 0
 
     def last_token(self):
         """Token of the last confirmed command, zero if there is none."""

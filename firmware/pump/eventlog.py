@@ -19,14 +19,16 @@ class EventLog:
     """``next``: sequence number of the next record written; ``oldest``: of the oldest one kept.
 
     ``on_written()`` is called when all that was noted is durable, ``on_noted(name, value)`` after
-    each ``note``.
+    each ``note``. ``cause`` goes into what is noted from then on: role << 1, and the
+    command's first octets << 16; 0: the pump itself.
     """
 
     def __init__(self, folder, clock, wall):
         self._records = RecordLog(folder, EVENT_SIZE, PER_SLOT, SLOTS, FILES)
         self._clock = clock
         self._wall = wall
-        self._waiting = []  # noted: (code, uptime_us, wall_s, value)
+        self._waiting = []  # noted: (code, uptime_us, wall_s, value, cause)
+        self.cause = 0
         self.on_written = lambda: None
         self.on_noted = lambda name, value: None
         self.load = self._records.load
@@ -52,7 +54,9 @@ class EventLog:
         first.
         """
         number = self.coming
-        self._waiting.append((EVENT[name], self._clock.now_us(), self._wall.now_s(), value))
+        self._waiting.append(
+            (EVENT[name], self._clock.now_us(), self._wall.now_s(), value, self.cause)
+        )
         self.on_noted(name, value)
         return number
 
@@ -61,11 +65,11 @@ class EventLog:
         is then written with the next."""
         records = self._records
         while self._waiting:
-            code, uptime_us, wall_s, value = self._waiting[0]
+            code, uptime_us, wall_s, value, cause = self._waiting[0]
             if wall_s >> 32:  # more than a record holds: unknown
                 wall_s = 0
-            flags = _WALL_KNOWN if wall_s else 0
-            body = pack(EVENT_FORMAT, 0, code, flags, 0, uptime_us, wall_s, value)
+            flags = cause & 0xFF | (_WALL_KNOWN if wall_s else 0)
+            body = pack(EVENT_FORMAT, 0, code, flags, cause >> 16, uptime_us, wall_s, value)
             records.put(memoryview(body)[4:])
             self._waiting.pop(0)
         records.write()

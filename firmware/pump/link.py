@@ -1,8 +1,9 @@
 """The telemetry link: octets from the port to frames, packets and commands, and replies back.
 
 One request is answered before the next octet is looked at, so the work per frame is bounded by one
-command. A request that comes again (same octets) gets the reply it got, and is not carried out
-again. Telemetry never touches delivery except through ``Commands``.
+command. A sealed request is taken when its counter is the next and its tag is right. The last one,
+come again in the same octets, gets the reply it got, and is not carried out again. Telemetry never
+touches delivery except through ``Commands``.
 """
 
 import asyncio
@@ -11,29 +12,50 @@ from pump.commands import refusal_values
 from pump.prescription import Refusal
 from pump_wire.codec import encode
 from pump_wire.frame import MAX_PACKET, MAX_STUFFED, FrameReader, write_frame
-from pump_wire.messages import ERROR, HELLO
-from pump_wire.session import HEADER, REFUSAL, REPLY, REQUEST
+from pump_wire.messages import ANYONE, ERROR, PAIR
+from pump_wire.session import (
+    BODY,
+    FROM_PUMP,
+    HEADER,
+    LAST_COUNTER,
+    REFUSAL,
+    REPLY,
+    REQUEST,
+    SEALED,
+    SEALED_REPLY,
+    SEALED_REQUEST,
+    TAG,
+    TO_PUMP,
+    nonce,
+    sealed_header,
+    unwrap,
+    wrap,
+    wrap_sealed,
+)
 
 _SILENCE_US = 400_000  # a frame that pauses this long is dropped (INP-2: within 500 ms)
 _LOOK_MS = 20
 _CHUNK = 64
+_OPEN_SIZE = 128  # octets of the longest open reply, and some
 
 
 class Link:
     """Serves ``port`` until cancelled. ``frames``: the FrameReader, for its counters."""
 
-    def __init__(self, port, session, commands, clock):
+    def __init__(self, port, sessions, commands, clock):
         self._port = port
-        self._session = session
+        self._sessions = sessions
         self._commands = commands
         self._clock = clock
         self.frames = FrameReader()
         self._chunk = bytearray(_CHUNK)
-        self._packet = bytearray(MAX_PACKET)
+        self._open = bytearray(_OPEN_SIZE)
+        self._reply = bytearray(MAX_PACKET)
+        self._room = memoryview(self._reply)[: MAX_PACKET - TAG]
+        self._reply_size = 0
+        self._request = b""  # sealed packet that ``_reply`` answers
         self._frame = bytearray(MAX_STUFFED)
         self._frame_view = memoryview(self._frame)
-        self._frame_size = 0
-        self._last_request = b""  # packet that ``_frame`` answers
 
     async def run(self):
         """Read, answer, repeat."""
@@ -47,7 +69,7 @@ class Link:
                 heard_us = self._clock.now_us()
                 for at in range(count):
                     if frames.feed(chunk[at]):
-                        self._serve()
+                        await self._serve(frames.packet[: frames.length])
                 await asyncio.sleep_ms(0)  # whoever floods the link does not starve motion
             elif frames.partial:
                 if self._clock.now_us() - heard_us >= _SILENCE_US:
@@ -57,26 +79,72 @@ class Link:
             else:
                 await port.wait_readable()
 
-    def _serve(self):
-        packet = self.frames.packet[: self.frames.length]
-        opened = self._session.unwrap(packet)
+    async def _serve(self, packet):
+        if packet[0] == SEALED_REQUEST:
+            self._serve_sealed(packet)
+            return
+        opened = unwrap(packet)
         if opened is None or opened[0] != REQUEST:
             return
-        if packet != self._last_request or opened[2] == HELLO.number:
-            self._answer(opened)
-            self._last_request = bytes(packet)
-        self._port.write(self._frame_view[: self._frame_size])
-
-    def _answer(self, opened):
         _, sequence, number, body = opened
-        if number == HELLO.number:
-            self._commands.forget_prepared()
-        packet = self._packet
+        out = self._open
         kind = REPLY
         try:
-            end = self._commands.answer(number, body, packet, HEADER)
+            if number == PAIR.number:
+                values = self._commands.decoded(PAIR, body)
+                end = encode(PAIR.reply, await self._sessions.pair(values), out, HEADER)
+            else:
+                end = self._commands.answer(ANYONE, number, body, out, HEADER)
         except Refusal as refusal:
             kind = REFUSAL
-            end = encode(ERROR, refusal_values(refusal), packet, HEADER)
-        length = self._session.wrap(packet, kind, sequence, number, end)
-        self._frame_size = write_frame(self._frame, packet, length)
+            end = encode(ERROR, refusal_values(refusal), out, HEADER)
+        self._send(out, wrap(out, kind, sequence, number, end))
+
+    def _serve_sealed(self, packet):
+        header = sealed_header(packet)
+        if header is None:
+            return
+        sessions = self._sessions
+        session = sessions.find(header[1])
+        if session is None:
+            out = self._open
+            end = encode(ERROR, refusal_values(Refusal("no_session")), out, HEADER)
+            self._send(out, wrap(out, REFUSAL, header[1], 0, end))
+            return
+        if session is sessions.active and packet == self._request:
+            self._send(self._reply, self._reply_size)
+            return
+        counter = header[2]
+        if counter != session.counter + 1:
+            return
+        request = bytes(packet)
+        end = len(packet) - TAG
+        if not session.ccm.open(nonce(session.id, TO_PUMP, counter), packet, SEALED, end):
+            sessions.failed(session)
+            return
+        sessions.heard(session)
+        self._request = request
+        if packet[SEALED] == REQUEST:
+            self._answer(session, counter, packet[SEALED + 1], packet[BODY:end])
+        else:
+            self._reply_size = 0
+        if session.closing or counter == LAST_COUNTER:
+            sessions.end()
+
+    def _answer(self, session, counter, number, body):
+        out = self._reply
+        kind = REPLY
+        try:
+            end = self._commands.answer(session.role, number, body, self._room, BODY)
+        except Refusal as refusal:
+            kind = REFUSAL
+            end = encode(ERROR, refusal_values(refusal), out, BODY)
+        wrap_sealed(out, SEALED_REPLY, session.id, counter, kind, number)
+        used = nonce(session.id, FROM_PUMP, counter)
+        self._reply_size = session.ccm.seal(used, out, SEALED, end)
+        self._send(out, self._reply_size)
+
+    def _send(self, packet, length):
+        if length:
+            size = write_frame(self._frame, packet, length)
+            self._port.write(self._frame_view[:size])

@@ -4,7 +4,7 @@ import gc
 
 from pump.prescription import Refusal
 from pump_wire.codec import MAX_BODY
-from pump_wire.messages import EVENT_SIZE, FAULT_SIZE, WIRE_VERSION, table_hash
+from pump_wire.messages import EVENT_SIZE, FAULT_SIZE, WIRE_VERSION
 
 _EVENTS_A_FRAME = (MAX_BODY - 8) // EVENT_SIZE
 _FAULTS_A_FRAME = (MAX_BODY - 8) // FAULT_SIZE
@@ -12,12 +12,14 @@ _FAULTS_A_FRAME = (MAX_BODY - 8) // FAULT_SIZE
 
 class Reading:
     """Handlers of the reads. ``identity``: dict of HELLO's board, firmware, vm, serial, boots,
-    reset_cause. ``last_token()``: token of the last confirmed command."""
+    reset_cause. ``hashed``: of the message table. ``paired()``: somebody has a key.
+    ``last_token()``: token of the last confirmed command."""
 
     def __init__(
         self,
         identity,
-        sealed,
+        hashed,
+        paired,
         clock,
         wall,
         delivery,
@@ -29,7 +31,8 @@ class Reading:
         alarms,
     ):
         self._identity = identity
-        self._sealed = sealed
+        self._table_hash = hashed
+        self._paired = paired
         self._clock = clock
         self._wall = wall
         self._delivery = delivery
@@ -40,14 +43,13 @@ class Reading:
         self._faults = faults
         self._alarms = alarms
         self._schedule = delivery.schedule
-        self._table_hash = table_hash()  # 50 ms on a Pico: once
         self.last_token = lambda: b""
 
     def hello(self, _):
         reply = dict(self._identity)
         reply["wire_version"] = WIRE_VERSION
         reply["table_hash"] = self._table_hash
-        reply["sealed"] = int(self._sealed)
+        reply["sealed"] = int(self._paired())
         return reply
 
     def get_status(self, _):

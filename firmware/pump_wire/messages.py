@@ -14,13 +14,14 @@ decoded message is in range.
 
 from binascii import crc32
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
-# Roles that may send a message (a bit each). Enforced once the session layer authenticates.
-ANYONE = 0
+# Roles that may send a message, a bit each; whoever is not named may not. ANYONE is not
+# authenticated.
 PATIENT = 1
 CLINICIAN = 2
 SERVICE = 4
+ANYONE = 8
 _READ = PATIENT | CLINICIAN | SERVICE
 
 _U32 = (1 << 32) - 1
@@ -57,14 +58,14 @@ class Message:
 HELLO = Message(
     1,
     "hello",
-    ANYONE,
+    ANYONE | _READ,
     False,
-    "Who is there. The only message before authentication.",
+    "Who is there, and nothing of the therapy.",
     (),
     (
         ("wire_version", "u16", 0, 65535, "version of framing and session layer"),
         ("table_hash", "u32", 0, _U32, "table_hash() of the pump's message table"),
-        ("sealed", "u8", 0, 1, "1: sessions are authenticated and encrypted; 0: open bench build"),
+        ("sealed", "u8", 0, 1, "1: somebody has keys for it; 0: nobody has, it must be paired"),
         ("board", "s16", None, None, "board name, as its folder"),
         ("firmware", "s16", None, None, "firmware version"),
         ("vm", "s16", None, None, "MicroPython version"),
@@ -237,6 +238,7 @@ PREPARE = Message(
     (
         ("token", "b8", None, None, "one-time token bound to exactly these octets"),
         ("valid_ms", "u32", 0, _U32, "how long the token may be used"),
+        ("next_event", "u32", 0, _U32, "sequence number the next event will get"),
         ("body", "b*", None, None, "the command's reply: what would be done"),
     ),
 )
@@ -581,6 +583,71 @@ SET_ALARM_INTERVALS = Message(
     _INTERVALS,
 )
 
+
+# -- sessions and keys (96 to 119) ----------------------------------------------------------------
+
+OPEN_SESSION = Message(
+    96,
+    "open_session",
+    ANYONE,
+    False,
+    "Begin a session in a role. Whoever has its key can read the proof, and goes on sealed.",
+    (
+        ("role", "u8", 1, 4, "1 patient, 2 clinician, 4 service"),
+        ("who", "s24", None, None, "who asks, for others who find the pump busy"),
+        ("nonce", "b16", None, None, "random, never used before"),
+    ),
+    (
+        ("nonce", "b16", None, None, "the pump's"),
+        ("proof", "b8", None, None, "tag over nothing, of the pump's counter 0"),
+    ),
+)
+
+CLOSE_SESSION = Message(
+    97, "close_session", _READ, False, "End the session; what was prepared in it is void.", (), ()
+)
+
+PAIR = Message(
+    98,
+    "pair",
+    ANYONE,
+    False,
+    "Get a role's key. Only while the service button is held.",
+    (
+        ("role", "u8", 1, 4, "1 patient, 2 clinician, 4 service"),
+        ("public", "b32", None, None, "X25519 public key, made for this"),
+    ),
+    (
+        ("public", "b32", None, None, "the pump's, made for this"),
+        ("generation", "u16", 1, 65535, "how many keys this role has had"),
+        ("sealed_key", "b24", None, None, "the role's key, sealed under what both agreed on"),
+    ),
+)
+
+REVOKE_KEY = Message(
+    99,
+    "revoke_key",
+    ANYONE,
+    False,
+    "Make a role's key worthless. Only while the service button is held.",
+    (("role", "u8", 1, 4, "1 patient, 2 clinician, 4 service"),),
+    (),
+)
+
+GET_KEYS = Message(
+    100,
+    "get_keys",
+    _READ,
+    False,
+    "Which roles have a key, and the how many-th it is. Never a key.",
+    (),
+    (
+        ("patient", "u16", 0, 65535, "generation of the patient's key, 0: it has none"),
+        ("clinician", "u16", 0, 65535, "the clinician's"),
+        ("service", "u16", 0, 65535, "the service's"),
+    ),
+)
+
 TABLE = (
     HELLO,
     GET_STATUS,
@@ -610,6 +677,11 @@ TABLE = (
     ACKNOWLEDGE,
     ALARM_TEST,
     SET_ALARM_INTERVALS,
+    OPEN_SESSION,
+    CLOSE_SESSION,
+    PAIR,
+    REVOKE_KEY,
+    GET_KEYS,
 )
 BY_NUMBER = {message.number: message for message in TABLE}
 
@@ -652,6 +724,10 @@ REFUSALS = {
     49: ("no_bridge", "there is no bridge bolus to go on with"),
     64: ("no_such_alarm", "there is no such alarm now"),
     65: ("alarm_stands", "an alarm that stands does not allow it"),
+    96: ("no_session", "it knows nothing of this session: it ended, or the pump restarted"),
+    97: ("backed_off", "too many failed authentications; it listens again in {value} ms"),
+    98: ("not_paired", "it has given out no key for this role"),
+    99: ("no_button", "its service button is not held"),
 }
 REFUSAL = {REFUSALS[code][0]: code for code in REFUSALS}
 
@@ -696,8 +772,9 @@ BY_ALARM = 6
 
 RESET_CAUSES = ("unknown", "power on", "watchdog", "reset pin", "software")
 
-# Event records: sequence u32, code u8, flags u8 (bit 0: wall time is known), reserved u16,
-# uptime_us u64, wall_s u32, value a i64, CRC-32 of the 28 octets before it.
+# Event records: sequence u32, code u8, flags u8 (bit 0: wall time is known; bits 1 to 3: role of
+# whoever's command caused it), cause u16 (first octets of that command's token, 0: the pump
+# itself), uptime_us u64, wall_s u32, value a i64, CRC-32 of the 28 octets before it.
 EVENT_SIZE = 32
 EVENT_FORMAT = "<IBBHQIq"  # without the CRC
 
@@ -754,6 +831,10 @@ EVENTS = {
     66: ("alarm_acknowledged", "alarm of record {a} acknowledged"),
     67: ("alarms_silenced", "alarms silenced for {a} s"),
     68: ("alarm_intervals_set", "critical alarms sound every {a} s"),
+    96: ("auth_failed", "authentication failed, {a} times since the last record of this"),
+    97: ("paired", "a key of role {a} was given out"),
+    98: ("key_revoked", "the key of role {a} was revoked"),
+    99: ("keys_lost", "the keys cannot be read; whoever talks to the pump must be paired again"),
 }
 EVENT = {EVENTS[code][0]: code for code in EVENTS}
 

@@ -1,7 +1,7 @@
 """Commands in a whole pump: prepared, echoed, confirmed once; what is wrong changes nothing."""
 
 from random_numbers import Random
-from virtual_pump import SECOND_US, Pump, filled, refused, running, state
+from virtual_pump import ALL_ROLES, SECOND_US, Pump, filled, refused, running, state
 
 from pump.commands import TOKEN_VALID_US, refusal_values
 from pump.prescription import Refusal
@@ -67,7 +67,7 @@ def wanted(message):
 
 
 def answer(pump, number, body):
-    return pump.app.commands.answer(number, body, bytearray(MAX_BODY), 0)
+    return pump.app.commands.answer(ALL_ROLES, number, body, bytearray(MAX_BODY), 0)
 
 
 # -- reads ----------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_hello_says_who_is_there():
     pump = running()
     hello = pump.ask(HELLO)
     assert (hello["board"], hello["serial"], hello["boots"]) == ("virtual", b"testpump", 1)
-    assert (hello["sealed"], hello["reset_cause"], hello["wire_version"]) == (0, 1, 1)
+    assert (hello["sealed"], hello["reset_cause"], hello["wire_version"]) == (0, 1, 2)
     pump.restart()
     assert pump.ask(HELLO)["boots"] == 2
 

@@ -22,7 +22,9 @@ from pump.app import App
 from pump.prescription import Refusal
 from pump_wire.codec import MAX_BODY, decode, encode
 from pump_wire.messages import (
+    ANYONE,
     BY_NUMBER,
+    CLINICIAN,
     CONFIRM,
     EVENT_FORMAT,
     EVENT_SIZE,
@@ -32,14 +34,17 @@ from pump_wire.messages import (
     GET_PRESCRIPTION,
     GET_STATUS,
     MODES,
+    PATIENT,
     PREPARE,
     RECORD_REFILL,
     REFUSALS,
+    SERVICE,
     SET_PRESCRIPTION,
     START_BOLUS,
     STOP_REASONS,
 )
 
+ALL_ROLES = PATIENT | CLINICIAN | SERVICE | ANYONE
 ROOT = "/flash"
 STEP_PL = 100_000
 DAY_US = 86_400_000_000
@@ -121,6 +126,7 @@ class _Board:
     reset_cause = 1
 
     def __init__(self, step_pl, stepper, port, the_world, ticks_from):
+        self.service_button = None
         self.step_pl = step_pl
         self.stepper = stepper
         self.port = port
@@ -233,12 +239,16 @@ class Pump:
 
     # -- messages -----------------------------------------------------------------------------
 
-    def ask(self, message, **values):
-        """The reply to a request that needs no confirmation, as a dict. Raises Refusal."""
+    def ask(self, message, role=ALL_ROLES, **values):
+        """The reply to a request that needs no confirmation, as a dict. Raises Refusal.
+
+        Goes to Commands as the link would hand it over for a session of ``role``, here one that
+        may send everything: for tests that are not about the link.
+        """
         out = bytearray(MAX_BODY)
         end = encode(message.request, values, out)
         reply = bytearray(MAX_BODY)
-        size = self.app.commands.answer(message.number, bytes(out[:end]), reply, 0)
+        size = self.app.commands.answer(role, message.number, bytes(out[:end]), reply, 0)
         return decode(message.reply, reply[:size])
 
     def prepare(self, message, **values):

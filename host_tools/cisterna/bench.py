@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 from typing_extensions import Self
 
 from cisterna.errors import CisternaError
-from cisterna.programmer import Identity, Programmer, connect
+from cisterna.keys import KeyStore
+from cisterna.programmer import Identity, Programmer
 from cisterna.transport import Link, SerialLink
 
 Line = Literal["step", "dir", "enable", "tone"]
@@ -51,6 +52,7 @@ class Bench(abc.ABC):
     name: str
     offers: frozenset[str] = frozenset()
     heard: Identity | None = None  # the pump that last answered a programmer of this bench
+    keys: KeyStore  # with which ``programmer`` authenticates
 
     def __enter__(self) -> Self:
         return self
@@ -75,10 +77,21 @@ class Bench(abc.ABC):
         return SerialLink(self.port)
 
     def programmer(self, role: str = "clinician") -> Programmer:
-        """A connected programmer in ``role``."""
-        programmer = connect(self.link(), role)
-        self.heard = programmer.identity
-        return programmer
+        """A connected, authenticated programmer in ``role``. A bench that can press the service
+        button pairs it first if need be."""
+        link = self.link()
+        try:
+            pump = Programmer(link, role, keys=self.keys)
+            known = self.keys.get(pump.identity.serial, role) is not None
+            if not known and "service" in self.offers:
+                with self.hold_service():
+                    pump.session.pair()
+            pump.authenticate()
+            self.heard = pump.identity
+            return pump
+        except BaseException:
+            link.close()
+            raise
 
     def advance(
         self,
@@ -148,13 +161,14 @@ class Bench(abc.ABC):
         with bench.hold_service():
             bench.power_on()
         """
-        self._set_service(True)
+        self.set_service(True)
         try:
             yield
         finally:
-            self._set_service(False)
+            self.set_service(False)
 
-    def _set_service(self, held: bool) -> None:
+    def set_service(self, held: bool) -> None:
+        """The service button is held down from now on, or let go."""
         raise self._lacking("service button")
 
     def set_battery(self, battery_mv: int) -> None:
@@ -218,7 +232,8 @@ class Bench(abc.ABC):
 
 class SerialBench(Bench):
     """A board on a serial port with no instruments: only the pump itself can be asked, and time
-    passes as it does. The pump keeps what it had: one bench follows another on the same pump.
+    passes as it does. The pump keeps what it had: one bench follows another on the same pump. Its
+    ``keys`` are the user's by default: pair it before, in each role that is wanted.
 
     Raises NoPump, WrongVersion when no pump for this programmer answers.
     """
@@ -226,8 +241,9 @@ class SerialBench(Bench):
     name = "serial"
     offers = frozenset({"advance"})
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, keys: KeyStore | None = None) -> None:
         self._port = port
+        self.keys = keys or KeyStore.of_user()
         self.programmer().close()
 
     def _advance_us(self, us: int) -> None:

@@ -27,7 +27,8 @@ from cisterna.emulator_devices import Devices
 from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.errors import CisternaError, NoPump
 from cisterna.firmware_files import PROFILES, firmware_files
-from cisterna.programmer import connect
+from cisterna.keys import KeyStore, factory_files, factory_keys
+from cisterna.programmer import Programmer
 
 Deploy = Literal["image", "mpremote"]
 
@@ -53,7 +54,8 @@ class EmulatedBench(Bench):
     firmware as it is in this checkout. ``state``: folder for flash and plant, kept and taken up
     again; the pump's records stay, the firmware becomes that of this checkout. ``deploy``: how the
     firmware gets there: in a file system image, at once; or as on a real board, through mpremote
-    on the serial port, which takes half a minute. ``profile``: see drivers/README.md.
+    on the serial port, which takes half a minute. ``profile``: see drivers/README.md. ``paired``:
+    a new pump is provisioned before its first start, ``keys`` has every role's key.
 
     Simulated time moves in ``advance`` and while a programmer waits for a reply, never else.
     """
@@ -87,6 +89,7 @@ class EmulatedBench(Bench):
         state: Path | None = None,
         deploy: Deploy = "image",
         profile: str = PROFILES[0],
+        paired: bool = True,
     ) -> None:
         data = board_data(BOARD)
         self._active = int(data["stepper"]["enable_active"])
@@ -97,8 +100,13 @@ class EmulatedBench(Bench):
             if files is not None:
                 raise ValueError("only the firmware of this checkout is deployed through mpremote")
             wanted = {}
+        self.keys = KeyStore(None if state is None else state / "keys")
         flash = self._kept_flash(wanted)
-        self.pico = EmulatedPico(wanted, flash=flash, seed=seed)
+        self._new_keys = factory_keys(seed) if paired and flash is None else {}
+        root = data["files"]["root"]
+        records = factory_files(self._new_keys) if self._new_keys else {}
+        there = {f"{root}/{name}": content for name, content in records.items()}
+        self.pico = EmulatedPico({**wanted, **there}, flash=flash, seed=seed)
         pins = data["pins"]
         self.pico.watch("step", pins["step"], undriven=0)
         self.pico.watch("dir", pins["dir"], undriven=self._forward)
@@ -219,7 +227,7 @@ class EmulatedBench(Bench):
     def clear(self, fault: str) -> None:
         self._plant.clear(fault)
 
-    def _set_service(self, held: bool) -> None:
+    def set_service(self, held: bool) -> None:
         self._devices.hold_service(held)
 
     def set_battery(self, battery_mv: int) -> None:
@@ -273,7 +281,10 @@ class EmulatedBench(Bench):
         while True:
             try:
                 self.pico.wait_connected()
-                connect(self.link()).close()
+                with Programmer(self.link(), keys=self.keys) as pump:
+                    for role, key in self._new_keys.items():
+                        self.keys.put(pump.identity.serial, role, key, 1)
+                    self._new_keys = {}
                 return
             except (EmulatorFailed, NoPump):
                 if not self.pico.powered:

@@ -32,6 +32,8 @@ _HELP = (
     ('fill "20 mL"', "aspirate the reservoir and fill it; tells what was aspirated"),
     ("stall", "the rotor no longer follows the steps (stall 10: after 10 more)"),
     ("clear", "the rotor follows again"),
+    ("press", "hold the service button down, as pairing wants it"),
+    ("release", "let it go"),
     ("cut", "take the pump's power away"),
     ("on", "give it back"),
     ("help", "this list"),
@@ -72,6 +74,8 @@ class Prompt:
             "fill": self._fill,
             "stall": self._stall,
             "clear": self._clear,
+            "press": self._press,
+            "release": self._release,
             "cut": self._cut,
             "on": self._on,
             "help": self._help,
@@ -167,6 +171,17 @@ class Prompt:
         with self._pump.lock:
             self._pump.bench.clear("stall")
         screens.note(self._shown, "the rotor follows the steps")
+
+    def _press(self, _: str) -> None:
+        with self._pump.lock:
+            self._pump.bench.set_service(True)
+        screens.note(self._shown, "the service button is held; release lets it go; now:")
+        screens.note(self._shown, "  cisterna pair")
+
+    def _release(self, _: str) -> None:
+        with self._pump.lock:
+            self._pump.bench.set_service(False)
+        screens.note(self._shown, "the service button is let go")
 
     def _cut(self, _: str) -> None:
         with self._pump.lock:

@@ -24,6 +24,7 @@ from cisterna.bench import Bench, Edge, Line
 from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError
 from cisterna.firmware_files import firmware_files
+from cisterna.keys import KeyStore, factory_files, factory_keys
 from cisterna.vm import find_vm
 
 RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
@@ -75,6 +76,7 @@ class VirtualBench(Bench):
     flash, plant and seed, kept and taken up again; a temporary one by default. ``speed``:
     simulated seconds a real second, 0 for time that only ``advance`` moves. ``heap``: the VM's, as
     MicroPython writes it. ``firmware``: folder with other firmware to run, laid out as on a board.
+    ``paired``: a new pump is provisioned before its first start, ``keys`` has every role's key.
     """
 
     name = "virtual"
@@ -106,6 +108,7 @@ class VirtualBench(Bench):
         speed: float = 0,
         heap: str | None = None,
         firmware: Path | None = None,
+        paired: bool = True,
     ) -> None:
         self._vm = find_vm()
         self._firmware = firmware or compiled_firmware()
@@ -116,6 +119,8 @@ class VirtualBench(Bench):
         self._tracing = trace
         self._temporary = state is None
         self.state = Path(tempfile.mkdtemp(prefix="cisterna-")) if state is None else state
+        self.keys = KeyStore(self.state / "keys")
+        self._paired = paired
         self._process: subprocess.Popen[bytes] | None = None
         self._world_us = 0
         self._plant: dict[str, int] | None = None
@@ -142,6 +147,11 @@ class VirtualBench(Bench):
     @property
     def port(self) -> str:
         return self._port
+
+    @property
+    def pump_id(self) -> bytes:
+        """What the pump calls itself in hello; it follows from the seed."""
+        return hashlib.sha256(b"cisterna %d" % self._seed).digest()[:8]
 
     # -- power --------------------------------------------------------------------------------
 
@@ -171,6 +181,12 @@ class VirtualBench(Bench):
         if fresh:
             size = self._data["flash"]["blocks"] * self._data["flash"]["block_size"]
             flash.write_bytes(b"\xff" * size)
+        files: dict[str, bytes] = {}
+        if fresh and self._paired:
+            keys = factory_keys(self._seed)
+            files = factory_files(keys)
+            for role, key in keys.items():
+                self.keys.put(self.pump_id, role, key, 1)
         trace = None
         if self._tracing:
             trace = self.state / f"edges.{self._boots}"
@@ -183,6 +199,7 @@ class VirtualBench(Bench):
             "ticks_from": int.from_bytes(digest[:8], "little") % period,
             "flash": str(flash),
             "fresh": fresh,
+            "files": {name: content.hex() for name, content in files.items()},
             "telemetry_fd": self._master,
             "request_fd": request_fd,
             "answer_fd": answer_fd,
@@ -194,7 +211,7 @@ class VirtualBench(Bench):
             "watchdog_ms": self._data["watchdog"]["timeout_ms"],
             "service": self._service_held,
             "trace": str(trace) if trace else None,
-            "unique_id": hashlib.sha256(b"cisterna %d" % self._seed).hexdigest()[:16],
+            "unique_id": self.pump_id.hex(),
             "reset_cause": self._reset_cause,
             "seed": int.from_bytes(digest[8:11], "little"),
             "flash_faults": self._armed,
@@ -496,7 +513,7 @@ class VirtualBench(Bench):
     def clear(self, fault: str) -> None:
         self._ask("clear", name=fault)
 
-    def _set_service(self, held: bool) -> None:
+    def set_service(self, held: bool) -> None:
         self._service_held = held
         if self._process is not None:
             self._ask("service", held=held)

@@ -20,6 +20,7 @@ from cisterna import (
     cli_benches,
     cli_campaigns,
     cli_log,
+    cli_pairing,
     cli_reading,
     cli_therapy,
     units,
@@ -39,11 +40,18 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (
         cli_benches.sim,
         """cisterna sim
-        cisterna sim --speed 1440 --state ~/pump
-        cisterna sim --json &""",
+        cisterna sim --pair --speed 1440 --state ~/pump
+        cisterna sim --pair --json &""",
     ),
     (cli_benches.demo, "cisterna demo --out story"),
     (cli_reading.ports, "cisterna ports"),
+    (
+        cli_pairing.pair,
+        """cisterna pair
+        cisterna pair --role all
+        cisterna pair --list
+        cisterna pair --role patient --revoke""",
+    ),
     (
         cli_reading.status,
         """cisterna status

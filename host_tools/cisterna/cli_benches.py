@@ -36,6 +36,10 @@ def sim(
         Path | None,
         typer.Option(metavar="PATH", help="Give the pump's port this name, a symbolic link."),
     ] = None,
+    pair: Annotated[
+        bool,
+        typer.Option("--pair", help="Put the pump's keys into your key store, with no button."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One line of JSON with the port, and nothing else.")
     ] = False,
@@ -49,6 +53,7 @@ def sim(
         state=state,
         seed=whole_number(seed, "--seed"),
         link=port,
+        pair=pair,
         as_json=as_json,
     )
 

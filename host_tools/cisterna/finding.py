@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ import platformdirs
 from cisterna.boards import board_data, board_names
 from cisterna.errors import CisternaError, NoPump, UsageError
 from cisterna.programmer import Identity, Programmer, Status, WrongVersion
-from cisterna.session import NoReply
+from cisterna.session import REPLY_S, NoReply
 from cisterna.transport import PortTaken, SerialLink, serial_ports, usb_ids
 
 VARIABLE = "CISTERNA_PORT"
@@ -53,7 +53,7 @@ class Candidate:
 class Answer:
     """What is on a port. ``state`` "pump": ``identity`` and ``status`` are there. "other version":
     a pump this program cannot talk to. "busy": another program has the port. ``problem``: why
-    there is no answer, empty for a pump."""
+    there is no answer, or of a pump only who it is."""
 
     candidate: Candidate
     state: Literal["pump", "other version", "busy", "silent"]
@@ -193,8 +193,13 @@ def ask(candidate: Candidate) -> Answer:
     except NoPump as error:
         return Answer(candidate, "silent", str(error))
     try:
-        pump = Programmer(link, reply_s=hello_s, tries=1)
-        return Answer(candidate, "pump", identity=pump.identity, status=pump.status())
+        pump = Programmer(link, None, reply_s=hello_s, tries=1)
+        try:
+            return Answer(candidate, "pump", identity=pump.identity, status=pump.status())
+        except CisternaError as error:  # it is there, and tells us no more
+            return Answer(candidate, "pump", str(error), identity=pump.identity)
+        finally:
+            pump.session.close()
     except WrongVersion as error:
         return Answer(candidate, "other version", str(error))
     except NoReply:
@@ -270,17 +275,28 @@ def _described(answer: Answer) -> str:
     return answer.candidate.port + who
 
 
-def open_pump(port: str | None) -> Programmer:
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def open_pump(
+    port: str | None, role: str | None = None, tell: Callable[[str], None] = _tell
+) -> Programmer:
     """A programmer on ``port``, else on the only pump found; the port is this program's alone.
+    ``role`` None: the one that can do most of those there is a key of. What became of a command
+    whose outcome was not known goes to ``tell``.
 
     Raises NoPump, UsageError (several found), WrongVersion.
     """
     where = port or find_port()
     link = SerialLink(where, alone_s=_PATIENCE_S)
     try:
-        if any(same_port(each.port, where) for each in virtual_pumps()):
-            return Programmer(link, reply_s=_VIRTUAL_HELLO_S)
-        return Programmer(link)
+        virtual = any(same_port(each.port, where) for each in virtual_pumps())
+        pump = Programmer(link, role, reply_s=_VIRTUAL_HELLO_S if virtual else REPLY_S)
+        pump.settle()
+        if pump.settled:
+            tell(pump.settled)
+        return pump
     except BaseException:
         link.close()
         raise

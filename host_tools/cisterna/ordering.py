@@ -168,7 +168,7 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
         raise OutcomeUnknown(
             f"{prepared.message.name.replace('_', ' ')}: interrupted after the pump was told and "
             "before it answered",
-            remedy="do not repeat it: run cisterna status and cisterna log first",
+            remedy="do not repeat it: run cisterna status, which asks the pump what became of it",
         ) from interrupt
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from cisterna import units
 from cisterna.dose import volume_of_mass_nl
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
+from cisterna.keys import ROLES, KeyStore
 from cisterna.prescription import Therapy
 from cisterna.session import (
     REPLY_S,
@@ -26,6 +27,7 @@ from cisterna.session import (
     BadReply,
     NoReply,
     Session,
+    SessionLost,
     Values,
     decode_reply,
     encode_request,
@@ -34,8 +36,6 @@ from cisterna.transport import Link
 from pump_wire import messages
 from pump_wire.codec import MAX_BODY
 from pump_wire.messages import Message
-
-ROLES = ("clinician", "patient", "service")
 
 _VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
 
@@ -118,7 +118,8 @@ class Account:
 @dataclass(frozen=True)
 class Event:
     """One event record. ``wall_s`` is 0 when the clock was not set; ``damaged``: its CRC is
-    wrong, and nothing but ``sequence`` is to be believed."""
+    wrong, and nothing but ``sequence`` is to be believed. ``role``: of whoever's command caused
+    it, ``cause``: the first octets of that command's token; both 0 where the pump did it."""
 
     sequence: int
     code: int
@@ -126,6 +127,8 @@ class Event:
     wall_s: int
     value: int
     damaged: bool
+    role: int = 0
+    cause: int = 0
 
     @property
     def name(self) -> str:
@@ -249,6 +252,7 @@ class Prepared:
     echo: Values
     token: bytes
     valid_s: float
+    next_event: int
 
 
 @dataclass(frozen=True)
@@ -275,8 +279,10 @@ def parse_events(records: bytes, first: int) -> list[Event]:
         if not whole:
             events.append(Event(first + len(events), 0, 0, 0, 0, damaged=True))
             continue
-        sequence, code, _, _, uptime_us, wall_s, value = struct.unpack(messages.EVENT_FORMAT, body)
-        events.append(Event(sequence, code, uptime_us, wall_s, value, damaged=False))
+        row = struct.unpack(messages.EVENT_FORMAT, body)
+        sequence, code, flags, cause, uptime_us, wall_s, value = row
+        role = flags >> 1 & 7
+        events.append(Event(sequence, code, uptime_us, wall_s, value, False, role, cause))
     return events
 
 
@@ -298,26 +304,37 @@ def parse_faults(records: bytes, first: int) -> list[FaultRecord]:
 
 
 class Programmer:
-    """A connected programmer. Usable as a context manager; closing lets go of the port only."""
+    """A connected programmer. Usable as a context manager; closing ends the session and lets go of
+    the port. ``keys``: where its keys are, the user's store by default.
+
+    The first message that needs a session opens one. ``settled``: what became of a command whose
+    outcome an earlier programmer did not learn, once this one knows.
+    """
 
     def __init__(
         self,
         link: Link,
-        role: str = "clinician",
+        role: str | None = "clinician",
         *,
+        keys: KeyStore | None = None,
+        who: str | None = None,
         reply_s: float = REPLY_S,
         tries: int = TRIES,
     ) -> None:
-        """Connect and compare versions. ``reply_s``: how long a reply may take; ``tries``: how
-        often to say hello.
+        """Say hello and compare versions. ``role`` None: the one that can do most of those there
+        is a key of. ``reply_s``: how long a reply may take; ``tries``: how often to say hello.
 
         Raises NoReply, WrongVersion, or ValueError for a role that does not exist.
         """
-        if role not in ROLES:
+        if role is not None and role not in ROLES:
             raise ValueError(f"role {role!r} is none of {', '.join(ROLES)}")
-        self.role = role
-        self.session = Session(link, reply_s)
+        self.session = Session(link, reply_s, role=role or "clinician", keys=keys, who=who)
+        self.settled = ""
         self.identity = self._hello(tries)
+        self.session.pump_id = self.identity.serial
+        if role is None:
+            held = self.session.keys.roles(self.identity.serial)
+            self.session.role = held[0] if held else "clinician"
 
     def __enter__(self) -> Programmer:
         return self
@@ -326,8 +343,21 @@ class Programmer:
         self.close()
 
     def close(self) -> None:
-        """Let go of the port. The pump goes on as it is."""
-        self.session.link.close()
+        """End the session and let go of the port. The pump goes on as it is."""
+        try:
+            self.session.close()
+        finally:
+            self.session.link.close()
+
+    @property
+    def role(self) -> str:
+        """In which it talks to the pump."""
+        return self.session.role
+
+    def authenticate(self) -> None:
+        """Open a session now. Raises NotPaired, WrongKey, PumpBusy, Refused, NoReply."""
+        if not self.session.is_open:
+            self.session.open()
 
     def _hello(self, tries: int) -> Identity:
         ours = (messages.WIRE_VERSION, messages.table_hash())
@@ -461,47 +491,91 @@ class Programmer:
 
     def prepare(self, message: Message, request: Values) -> Prepared:
         """Have the pump check a command; nothing changes. Fields that ``request`` leaves out are
-        sent as not used. Raises Refused."""
+        sent as not used. Raises Refused, and OutcomeUnknown while it is not known what became of
+        an earlier command."""
+        self.settle()
         request = completed(message, request)
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
         asked = {"command": message.number, "body": bytes(body[:end])}
         reply = self.session.request(messages.PREPARE, asked)
         echo = decode_reply(message, reply["body"])
-        return Prepared(message, request, echo, reply["token"], reply["valid_ms"] / 1000)
+        valid_s = reply["valid_ms"] / 1000
+        return Prepared(message, request, echo, reply["token"], valid_s, reply["next_event"])
 
     def confirm(self, prepared: Prepared) -> Done:
-        """Carry out what was prepared, once.
+        """Carry out what was prepared, once. It is in the key store before it is sent, and out of
+        it when its outcome is known.
 
         Raises Refused (not done) or OutcomeUnknown (the link went silent and asking the pump again
         gave no answer).
         """
+        self._keep_pending(
+            {
+                "token": prepared.token.hex(),
+                "command": prepared.message.name,
+                "boots": self.identity.boots,
+                "next_event": prepared.next_event,
+                "sent_at": int(time.time()),
+            }
+        )
         try:
             reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
-        except NoPump as error:
-            if self._resolve(prepared):
-                reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
-            else:
-                raise OutcomeUnknown(
-                    f"{prepared.message.name.replace('_', ' ')}: the pump was told, "
-                    f"and its answer did not come: {error}",
-                    remedy="do not repeat it: run cisterna status and cisterna log first",
-                ) from error
+        except Refused:
+            self._keep_pending(None)
+            raise
+        except (NoPump, SessionLost) as error:
+            name = prepared.message.name.replace("_", " ")
+            reply = self._after_silence(prepared, name, error)
+        self._keep_pending(None)
         return Done(reply["event"], reply["uptime_us"], prepared.echo)
 
-    def _resolve(self, prepared: Prepared) -> bool:
-        """Ask whether the command was carried out. True: it was; Refused: it was not; False: no
-        answer."""
+    def _after_silence(self, prepared: Prepared, name: str, error: CisternaError) -> Values:
+        """The confirmation of a command that was sent and not answered. Raises Refused,
+        OutcomeUnknown."""
         try:
+            self.session.open(1)  # what was prepared is void now, and cannot be done later
             status = _row(Status, self.session.request(messages.GET_STATUS, {}, tries=1))
             if status.last_token == prepared.token:
-                return True
-            boots = self._hello(tries=1).boots  # also makes the token void
-        except NoPump:
-            return False
+                return self.session.request(messages.CONFIRM, {"token": prepared.token})
+            boots = self._hello(tries=1).boots
+        except CisternaError as second:
+            raise _unknown(name, error) from second
         if boots != self.identity.boots:
-            return False  # it has started anew since, and forgotten what it had done
-        raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0)
+            raise _unknown(name, error) from error  # it has started anew: only its log can tell
+        self._keep_pending(None)
+        raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0) from error
+
+    def _keep_pending(self, command: Values | None) -> None:
+        self.session.keys.set_pending(self.session.pump_id, command)
+
+    def settle(self) -> None:
+        """Learn what became of a command that was sent and not answered, if there is one: the pump
+        has its token, or an event that it caused. ``settled`` says it.
+
+        Raises OutcomeUnknown when the pump cannot be asked.
+        """
+        pending = self.session.keys.pending(self.session.pump_id)
+        if pending is None:
+            return
+        name = str(pending["command"]).replace("_", " ")
+        token = bytes.fromhex(pending["token"])
+        try:
+            self.session.open()  # whatever was prepared before is void
+            done = self.status().last_token == token or any(
+                event.role and event.cause == token[0] | token[1] << 8
+                for event in self.events(int(pending["next_event"]))
+            )
+        except (NoPump, SessionLost) as error:
+            raise _unknown(name, error) from error
+        what = "was carried out" if done else "was not carried out"
+        self.settled = f"{name}, whose answer did not come, {what}"
+        if not done and self.identity.boots != pending["boots"]:
+            self.settled = (
+                f"{name}, whose answer did not come, is not in the pump's log; the pump has "
+                "started anew since: a bolus that it may have begun is over (cisterna log)"
+            )
+        self._keep_pending(None)
 
     def _do(self, message: Message, request: Values) -> Done:
         return self.confirm(self.prepare(message, request))
@@ -599,14 +673,24 @@ def completed(message: Message, request: Values) -> Values:
     return values
 
 
+def _unknown(name: str, error: CisternaError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{name}: the pump was told, and its answer did not come: {error}",
+        remedy="do not repeat it: run cisterna status, which asks the pump what became of it",
+    )
+
+
 def _volume_nl(volume: str | int) -> int:
     return units.parse_volume(volume) if isinstance(volume, str) else volume
 
 
-def connect(link: Link, role: str = "clinician") -> Programmer:
-    """Programmer on ``link``; closes the link if nothing there will talk. Raises NoReply."""
+def connect(link: Link, role: str = "clinician", keys: KeyStore | None = None) -> Programmer:
+    """Programmer on ``link`` with a session in ``role``; closes the link if nothing there will
+    talk to it. Raises NoReply, and what ``Programmer.authenticate`` raises."""
     try:
-        return Programmer(link, role)
+        pump = Programmer(link, role, keys=keys)
+        pump.authenticate()
+        return pump
     except BaseException:
         link.close()
         raise

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
 from cisterna.boards import project_root
 from cisterna.prescription import NOTICE
 from cisterna.session import REPLY_S, TRIES
@@ -44,8 +46,8 @@ _SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8}
 _RECORD = (
     ("sequence", "number of the record: one more than the one before, never used twice"),
     ("code", "what happened, see below"),
-    ("flags", "bit 0: the wall time is known; the others 0"),
-    ("reserved", "0"),
+    ("flags", "bit 0: the wall time is known; bits 1 to 3: role whose command caused it, or 0"),
+    ("cause", "first two octets of that command's token, 0: no command did"),
     ("uptime_us", "pump clock when it was written: microseconds since the pump started"),
     ("wall_s", "seconds since 1970-01-01 UTC, 0 while the clock is not set"),
     ("value", "the {a} of its text"),
@@ -78,7 +80,7 @@ _TOKEN = bytes.fromhex("a1b2c3d4e5f60718")
 _HELLO: dict[str, Any] = {
     "wire_version": messages.WIRE_VERSION,
     "table_hash": 0,  # filled in
-    "sealed": 0,
+    "sealed": 1,
     "board": "virtual",
     "firmware": "0.1.0",
     "vm": "1.29.0",
@@ -102,6 +104,9 @@ def protocol_document() -> str:
         _head(),
         _frames(),
         _packets(),
+        _sessions(),
+        _handshake_example(),
+        _pairing(),
         _prepare_and_confirm(),
         _worked_frames(),
         _messages(),
@@ -197,7 +202,7 @@ def _packet(kind: int, message: Message, body: bytes) -> bytes:
     out = bytearray(frame.MAX_PACKET)
     end = session.HEADER + len(body)
     out[session.HEADER : end] = body
-    return bytes(out[: session.OpenSession().wrap(out, kind, _SEQUENCE, message.number, end)])
+    return bytes(out[: session.wrap(out, kind, _SEQUENCE, message.number, end)])
 
 
 def _frame(packet: bytes) -> bytes:
@@ -321,7 +326,7 @@ def _frames() -> str:
 
 
 def _packets() -> str:
-    rows = (
+    open_rows = (
         (
             "0",
             "`kind`",
@@ -332,23 +337,213 @@ def _packets() -> str:
         ("3", "`message`", "`u8`", "number of the message; the answer repeats it"),
         (str(session.HEADER), "body", "", f"at most {codec.MAX_BODY} octets, see the messages"),
     )
+    sealed_rows = (
+        (
+            "0",
+            "`kind`",
+            "`u8`",
+            f"{session.SEALED_REQUEST} to the pump, {session.SEALED_REPLY} from it",
+        ),
+        ("1", "`session`", "`u16`", "first two octets of the session's id"),
+        ("3", "`counter`", "`u32`", "of the request; the answer repeats it"),
+        (
+            str(session.SEALED),
+            "text",
+            "",
+            "kind, message and body as in an open packet, encrypted",
+        ),
+        ("", "tag", f"`b{session.TAG}`", "authenticates all of the above"),
+    )
+    anyone = [each.name for each in messages.TABLE if each.roles & messages.ANYONE]
     return f"""
-## Packets, sequence, retry
-
-{_table(("at", "field", "type", "meaning"), rows)}
+## Packets
 
 The programmer asks, the pump answers: one answer to a request, in order, and no frame unasked. A
 reply's body is the message's reply; a refusal's body is the same for all messages, see Refusals.
 What is no request gets no answer. On a board whose console is the port, text may stand between
 frames.
 
-- A programmer takes a sequence at random, adds 1 (modulo 2^16) for every new request, and has one
+An open packet carries {_names(anyone)}, and nothing else:
+
+{_table(("at", "field", "type", "meaning"), open_rows)}
+
+All else is sealed:
+
+{_table(("at", "field", "type", "meaning"), sealed_rows)}
+
+Sealed is AES-128-CCM (RFC 3610) with M = {session.TAG} and L = 2. The nonce is the session's id (8
+octets), the direction (`u8`: {session.TO_PUMP} to the pump, {session.FROM_PUMP} from it) and the
+counter (`u32`); the {session.SEALED} octets in front of the text are authenticated with it.
+
+- A programmer takes the sequence of an open packet at random and adds 1 (modulo 2^16) for every
+  new one. The first sealed request of a session has counter 1, each next one 1 more. It has one
   request under way at a time.
 - No answer within {REPLY_S:g} s: it sends the same octets again, {TRIES} times in all. An answer
-  with another sequence or message is a late one and is ignored.
-- The pump keeps its last answer. A request equal to the last one in every octet gets that answer
-  again and is not carried out again. `hello` is the exception: it is always answered anew.
-- The last answer is forgotten when the pump restarts.
+  with another sequence, counter or message is a late one and is ignored.
+- The pump takes a sealed request whose counter is exactly the next and whose tag is right. It
+  keeps that packet and its answer: the same octets again get the same answer again, and are not
+  carried out again. Any other counter, a wrong tag, a wrong direction get no answer.
+- A request of a session that the pump does not know gets an open refusal, `no_session`, with that
+  session in place of the sequence and 0 for the message. It is not proved, so a programmer
+  concludes nothing from it: it opens a new session and asks there.
+- What the pump keeps of a session is gone when it restarts.
+"""
+
+
+def _sessions() -> str:
+    def seconds(name: str) -> str:
+        return f"{pump_constant('sessions', name) / 1e6:g} s"
+
+    rows = (
+        (name, str(bit), _names([m.name for m in messages.TABLE if m.roles & bit]))
+        for name, bit in ROLE_BITS
+    )
+    states = (
+        ("unpaired", "no role has a key", "`hello`; with the button `pair`"),
+        ("idle", "no session", "`hello`, `open_session`; with the button `pair`, `revoke_key`"),
+        (
+            "waiting",
+            f"answered `open_session`, for {seconds('_WAIT_US')}",
+            "as before, and the first sealed request, which proves the programmer",
+        ),
+        (
+            "open",
+            "has taken a sealed request",
+            "as before, and what the role may send",
+        ),
+    )
+    return f"""
+## Sessions
+
+`open_session` carries a role, a name for people and 16 random octets; the answer 16 of the pump's
+and a proof. Both sides now make the session's key and id out of the role's key K:
+
+    info = "cisterna session" | wire version u16 | table hash u32 | pump's id 8 | role u8 | name
+    out  = HKDF-SHA-256(secret K, salt host's nonce | pump's nonce, info), 32 octets
+    key  = out[0:16]   id = out[16:24]
+
+The pump's id is `serial` in `hello`, the name without its length. The proof is the CCM tag over
+nothing, of the pump's counter 0: a programmer that cannot verify it stops there. The programmer's
+proof is its first sealed request: only then does the session take the place of one that may be
+open. So nobody without the key changes anything but who waits.
+
+- The very same `open_session` while the pump waits gets the same answer; any other makes a new
+  key.
+- One session is open at a time. Whoever gives the same name may take it over at once; others are
+  refused, `busy`, with the name of who has it, until that one has been silent for
+  {seconds("_YIELD_US")}.
+- It ends with `close_session`, after {seconds("_END_US")} without a new request, when its role's
+  key is revoked, and with the pump. What was prepared in it is void then.
+- A first sealed request with a wrong tag is a failed authentication. `open_session` is then
+  refused, `backed_off`, for {seconds("_FIRST_US")}, twice as long with each in a row, at most
+  {seconds("_MOST_US")}: longer would be a way to lock others out, and a tag of 64 bits under a key
+  that lives for one session is not guessed at this rate in any case. `hello`, delivery, and a
+  session that is open are not held up. The log tells of it, at most once in
+  {seconds("_RECORD_US")}, with how often.
+- No clock is in any of this.
+
+What the pump takes, by its state:
+
+{_table(("state", "", "takes"), states)}
+
+Each role, its bit, and what it may send; what is not listed is refused, `not_allowed`, and logged
+once a session. `prepare` is judged by the command inside it, too.
+
+{_table(("role", "bit", "messages"), rows)}
+"""
+
+
+ROLE_BITS = (
+    ("anyone", messages.ANYONE),
+    ("patient", messages.PATIENT),
+    ("clinician", messages.CLINICIAN),
+    ("service", messages.SERVICE),
+)
+
+# Values of the worked handshake.
+HANDSHAKE_KEY = bytes(range(16))
+HANDSHAKE_HOST_NONCE = bytes(range(0xA0, 0xB0))
+HANDSHAKE_PUMP_NONCE = bytes(range(0xB0, 0xC0))
+HANDSHAKE_WHO = "ann@ward"
+
+
+def _handshake_example() -> str:
+    pump_id: bytes = _HELLO["serial"]
+    role = messages.CLINICIAN
+    info = session.session_info(
+        messages.WIRE_VERSION, messages.table_hash(), pump_id, role, HANDSHAKE_WHO.encode()
+    )
+    out = session.hkdf(HANDSHAKE_KEY, HANDSHAKE_HOST_NONCE + HANDSHAKE_PUMP_NONCE, info)
+    key, identity = out[: session.KEY], out[session.KEY : session.KEY + 8]
+    ccm = AESCCM(key, tag_length=session.TAG)
+    proof = ccm.encrypt(session.nonce(identity, session.FROM_PUMP, 0), b"", None)
+    ask = _encoded(
+        messages.OPEN_SESSION.request,
+        {"role": role, "who": HANDSHAKE_WHO, "nonce": HANDSHAKE_HOST_NONCE},
+    )
+    reply = HANDSHAKE_PUMP_NONCE + proof
+    head = bytearray(session.BODY)
+    number = messages.GET_STATUS.number
+    session.wrap_sealed(head, session.SEALED_REQUEST, identity, 1, session.REQUEST, number)
+    front, text = bytes(head[: session.SEALED]), bytes(head[session.SEALED :])
+    used = session.nonce(identity, session.TO_PUMP, 1)
+    first = front + ccm.encrypt(used, text, front)
+    return f"""
+## A worked handshake
+
+Pump `{pump_id.hex()}`, its clinician's key `{HANDSHAKE_KEY.hex()}`. `open_session`, packet:
+
+{_listing(_packet(session.REQUEST, messages.OPEN_SESSION, ask))}
+
+The reply, packet; the last {session.TAG} octets are the proof:
+
+{_listing(_packet(session.REPLY, messages.OPEN_SESSION, reply))}
+
+`info`:
+
+{_listing(info)}
+
+key and id:
+
+{_listing(key)}
+
+{_listing(identity)}
+
+nonce of the pump's counter 0, whose tag is the proof:
+
+{_listing(session.nonce(identity, session.FROM_PUMP, 0))}
+
+The first sealed request, `get_status` ({_hex(text)} in clear), nonce and packet:
+
+{_listing(used)}
+
+{_listing(first)}
+"""
+
+
+def _pairing() -> str:
+    return f"""
+## Pairing
+
+A pump makes a key of {session.KEY} random octets for a role when that role is first paired, and
+keeps it on flash. Several programmers may have it. No message tells it in clear, and it does not
+leave the pump but in the answer to `pair`, which the pump gives only while its service button is
+held, at the beginning and at the end.
+
+The two agree by X25519 (RFC 7748), each with a key made for this; the role's key travels under
+what they agreed on:
+
+    info    = "cisterna pair" | wire version u16 | table hash u32 | pump's id 8 | role u8
+    carrier = HKDF-SHA-256(secret agreed, salt host's public | pump's public, info)[0:16]
+    nonce   = 8 octets 00 | direction {session.FROM_PUMP} | generation u32
+    sealed  = AES-128-CCM(carrier, nonce, role's key)
+
+Nobody who only listens learns the key. Whoever can change octets on the line while the button is
+held can pair in the programmer's place: hold it with the cable in sight.
+
+`revoke_key`, with the button too, makes a role's key worthless wherever it is; the next `pair` of
+that role makes another, its generation one more. A programmer whose key is lost or revoked must be
+paired again; there is no other way in.
 """
 
 
@@ -368,19 +563,20 @@ What moves drug or settings ({_names(commands)}) is refused as a plain request
    with the number of the event that recorded it and the instant it took effect.
 
 The token is bound to the octets it was made for. It is good for {valid_s:g} s, for one command,
-and until the next `prepare`, the next `hello` or a restart. A refused `prepare` leaves an
+and until the next `prepare`, the end of its session or a restart. A refused `prepare` leaves an
 earlier token as it was. Confirming a second time with the token of the last command that was
 carried out gives the same answer and carries nothing out.
 
-A command is done, not done, or unknown. When no answer to `confirm` comes, `get_status` tells:
-`last_token` is the token of the last command carried out. It is zero after a restart; then only
-the event log and the account can tell.
+A command is done, not done, or unknown. A programmer keeps what it confirms on its disk before it
+sends it. When no answer comes it opens a new session, in which the command can no longer be done,
+and asks: `last_token` in `get_status` is the token of the last command carried out, zero after a
+restart; and each event that a command caused has the role and the first two octets of the token.
+Until it knows, it prepares nothing else.
 """
 
 
 def _worked_frames() -> str:
     hello = {**_HELLO, "table_hash": messages.table_hash()}
-    hello["sealed"] = int(session.OpenSession.sealed)
     ask = _packet(session.REQUEST, messages.HELLO, b"")
     body = _encoded(messages.HELLO.reply, hello)
     answer = _packet(session.REPLY, messages.HELLO, body)
@@ -391,7 +587,8 @@ def _worked_frames() -> str:
     )
     valid_ms = pump_constant("commands", "TOKEN_VALID_US") // 1000
     prepared = _encoded(
-        messages.PREPARE.reply, {"token": _TOKEN, "valid_ms": valid_ms, "body": echo}
+        messages.PREPARE.reply,
+        {"token": _TOKEN, "valid_ms": valid_ms, "next_event": 7, "body": echo},
     )
     confirm = _encoded(messages.CONFIRM.request, {"token": _TOKEN})
     volume_ul = _BOLUS["volume_nl"] / 1000
@@ -727,19 +924,9 @@ it has met.
 
 
 def _not_there() -> str:
-    if session.OpenSession.sealed:
-        raise ValueError("sessions are sealed now: tell here what that protects")
     return """
 ## Not there yet
 
-`hello` says `sealed: 0`, and means it: **nobody is authenticated and nothing is encrypted.**
-Whoever reaches the port can read everything and can program, stop and bolus.
-
-- No keys, no session keys, no tag on a packet. The FCS finds damage, not forgery.
-- Roles are in the table and are not enforced.
-- A recorded `confirm` is useless without its token, but tokens travel in clear, and nothing ties
-  a packet to a session: whoever listens can take part.
-- No limit on attempts, no back-off, no end of a session after silence.
 - No message of the patient's, no flex or periodic bolus, no priming or bridge bolus.
 - On a board whose console is the port, a Ctrl-C outside a frame may stop the pump and open the
   REPL.

@@ -379,19 +379,18 @@ def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:
             table.add_column(name, overflow="fold")
         for answer in pumps:
             assert answer.identity is not None
-            assert answer.status is not None
             who = answer.identity
             table.add_row(
                 plain(answer.candidate.port),
                 who.serial.hex(),
                 plain(who.board),
                 plain(who.firmware),
-                "sealed" if who.sealed else "open",
-                answer.status.mode_name,
+                "paired" if who.sealed else "not paired",
+                answer.status.mode_name if answer.status else "not told",
             )
         shown.print(table)
     for answer in answers:
-        if answer.state != "pump":
+        if answer.problem:
             what = answer.candidate.description
             where = answer.candidate.port + (f" ({what})" if what else "")
             note(shown, f"{where}: {answer.problem}", _QUIET)

@@ -27,6 +27,7 @@ from cisterna import screens
 from cisterna.bench import Bench
 from cisterna.errors import CisternaError, UsageError, quoted
 from cisterna.finding import registered
+from cisterna.keys import ROLES, KeyStore
 from cisterna.prescription import NOTICE
 from cisterna.vm import find_vm
 
@@ -107,10 +108,12 @@ def _only_one(state: Path | None) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _virtual(speed: float, state: Path | None, seed: int) -> Generator[RunningPump, None, None]:
+def _virtual(
+    speed: float, state: Path | None, seed: int, paired: bool
+) -> Generator[RunningPump, None, None]:
     from cisterna.bench_virtual import VirtualBench
 
-    bench = VirtualBench(speed=speed, state=state, seed=seed, trace=False)
+    bench = VirtualBench(speed=speed, state=state, seed=seed, trace=False, paired=paired)
     with bench:
         yield RunningPump(
             bench,
@@ -125,13 +128,15 @@ def _virtual(speed: float, state: Path | None, seed: int) -> Generator[RunningPu
 
 
 @contextlib.contextmanager
-def _emulated(speed: float, state: Path | None, seed: int) -> Generator[RunningPump, None, None]:
+def _emulated(
+    speed: float, state: Path | None, seed: int, paired: bool
+) -> Generator[RunningPump, None, None]:
     _check_pico_speed(speed)
     screens.note(screens.console(stderr=True), "the emulated Pico boots; this takes some seconds")
     from cisterna.bench_emulated import EmulatedBench
     from cisterna.emulator_port import EmulatedPort
 
-    bench = EmulatedBench(seed=seed, state=state)
+    bench = EmulatedBench(seed=seed, state=state, paired=paired)
     with bench:
         port = EmulatedPort(bench.pico, speed)
 
@@ -280,7 +285,28 @@ def _has_prompt() -> bool:
         return False
 
 
-def _say_hello(pump: RunningPump, port: str, speed: float, prompt: bool) -> None:
+@contextlib.contextmanager
+def _paired(pump: RunningPump, wanted: bool) -> Generator[None, None, None]:
+    """While inside, the user's key store has the pump's keys; for good if the pump is kept."""
+    if not wanted:
+        yield
+        return
+    users = KeyStore.of_user()
+    with pump.lock:
+        for role in ROLES:
+            pump.bench.programmer(role).close()
+    kept = pump.bench.keys.all()
+    for held in kept:
+        users.put(held.pump, held.role, held.key, held.generation)
+    try:
+        yield
+    finally:
+        if pump.state is None:
+            for held in kept:
+                users.drop(held.pump, held.role)
+
+
+def _say_hello(pump: RunningPump, port: str, speed: float, prompt: bool, paired: bool) -> None:
     shown = screens.console()
     screens.note(shown, NOTICE)
     kept = "lost at the end (--state DIR keeps it)" if pump.state is None else str(pump.state)
@@ -290,7 +316,9 @@ def _say_hello(pump: RunningPump, port: str, speed: float, prompt: bool) -> None
         shown, [("Board", pump.board), ("Time", f"runs {speed_words(speed)}"), ("State", kept)]
     )
     screens.title(shown, "In another terminal")
+    first = () if paired else ("cisterna pair                 (press its button here: press)",)
     for command in (
+        *first,
         "cisterna status",
         "cisterna program baclofen",
         'cisterna refill --measured "0 mL" --fill "20 mL" --reason "first fill"',
@@ -309,12 +337,14 @@ def run(
     state: Path | None = None,
     seed: int | None = None,
     link: Path | None = None,
+    pair: bool = False,
     as_json: bool = False,
 ) -> None:
     """Run a pump until Ctrl-C, SIGTERM, or ``quit`` at the prompt.
 
-    ``link``: a symbolic link to make to the port. ``as_json``: print one line of JSON with the
-    port and nothing else. Raises CisternaError when it cannot run, or ends by itself.
+    ``pair``: the user's key store gets its keys, with no button pressed. ``link``: a symbolic link
+    to make to the port. ``as_json``: print one line of JSON with the port and nothing else. Raises
+    CisternaError when it cannot run, or ends by itself.
     """
     if board not in BOARDS:
         raise UsageError(
@@ -327,7 +357,8 @@ def run(
     with _only_one(state):
         with (
             _ends_quietly(),
-            start(speed, state, seed) as pump,
+            start(speed, state, seed, pair) as pump,
+            _paired(pump, pair),
             _link_at(link, pump.port),
             registered(pump.port, board),
             _kept(pump) as reasons,
@@ -340,7 +371,7 @@ def run(
             if as_json:
                 print(json.dumps({"port": port, "board": board, "pid": os.getpid()}), flush=True)
             else:
-                _say_hello(pump, port, speed, prompt)
+                _say_hello(pump, port, speed, prompt, pair)
             if prompt:
                 from cisterna.bench_prompt import serve
 

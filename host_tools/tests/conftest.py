@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cisterna import finding
+from cisterna import finding, keys
 from cisterna.bench_virtual import VirtualBench
 from cisterna.cli import main
 
@@ -60,6 +60,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     for variable in (finding.VARIABLE, "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(keys.VARIABLE, str(tmp_path / "keys"))
     monkeypatch.setattr(finding, "serial_ports", list[tuple[str, str]])
     monkeypatch.setattr(finding, "usb_ids", dict[str, tuple[int, int]])
     return runtime
@@ -84,6 +85,7 @@ def bench(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBench
     bench = VirtualBench(seed=1, trace=False)
     with bench:
         monkeypatch.setenv(finding.VARIABLE, bench.port)
+        monkeypatch.setenv(keys.VARIABLE, str(bench.keys.folder))
         yield bench
 
 
@@ -172,7 +174,7 @@ def in_terminal(alone: Path) -> Iterator[Callable[..., Other]]:  # noqa: ARG001
 _IN_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from cisterna import finding
+from cisterna import finding, keys
 from cisterna.cli import main
 finding.serial_ports = list
 sys.exit(main(sys.argv[1:]))

@@ -30,8 +30,8 @@ from pump_wire import messages
 BACLOFEN = prescription.load(prescription.shipped()["baclofen"]).therapy
 MORPHINE = prescription.load(prescription.shipped()["morphine"]).therapy
 COMMANDS = (
-    *("sim", "demo", "ports", "status", "program", "bolus", "stop", "resume", "refill"),
-    *("log", "alarms", "clock", "report", "flash", "bench"),
+    *("sim", "demo", "ports", "pair", "status", "program", "bolus", "stop", "resume"),
+    *("refill", "log", "alarms", "clock", "report", "flash", "bench"),
 )
 
 
@@ -86,7 +86,7 @@ def test_status_is_one_json_document(cisterna: Cisterna, bench: VirtualBench) ->
     truth = bench.truth()
     assert status["port"] == bench.port
     assert status["identity"]["board"] == "virtual"
-    assert status["identity"]["sealed"] == 0
+    assert status["identity"]["sealed"] == 1
     assert status["status"]["mode_name"] == "simple continuous"
     assert status["status"]["rate_nl_day"] == 200_000
     assert status["account"]["delivered_pl"] == truth["delivered_pl"] == 6_000_000_000
@@ -129,7 +129,7 @@ def test_status_is_one_screen(cisterna: Cisterna, bench: VirtualBench) -> None:
         "13.99 mL of 20 mL",
         "60,100 steps, 0.01 mL of it by boluses",
         "in 59 days",
-        "open link (not sealed)",
+        "sealed link",
     ):
         assert text in shown.out
 
@@ -715,7 +715,7 @@ def test_the_only_pump_is_found(
         assert cisterna("status", "--json").json["port"] == bench.port
         listed = cisterna("ports")
         assert listed.code == 0
-        assert re.search(rf"^{bench.port} +\S+ +virtual +0.1.0 +open +stopped", listed.out, re.M)
+        assert re.search(rf"^{bench.port} +\S+ +virtual +0.1.0 +paired +stopped", listed.out, re.M)
         entry = cisterna("ports", "--json").json["ports"][0]
         assert (entry["state"], entry["virtual"]) == ("pump", True)
     assert cisterna("status").code == 3
@@ -727,6 +727,8 @@ def test_of_several_pumps_one_must_be_named(
     monkeypatch.delenv(finding.VARIABLE)
     monkeypatch.setattr(finding, "serial_ports", lambda: [(second.port, "a cable")])
     second = VirtualBench(seed=2, trace=False)
+    for held in second.keys.all():
+        bench.keys.put(held.pump, held.role, held.key, held.generation)
     with second, finding.registered(bench.port, "virtual"):
         shown = cisterna("status")
         assert shown.code == 2

@@ -9,16 +9,18 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cisterna import finding, prescription
 from cisterna.bench_virtual import VirtualBench
+from cisterna.keys import KeyStore
 from cisterna.programmer import Programmer
 from host_tools.tests.conftest import Cisterna, Other
-from host_tools.tests.fake_pump import FakePump, Something
+from host_tools.tests.fake_pump import FakePump, Something, paired_with
 from pump_wire import messages
-from pump_wire.codec import MAX_BODY, encode
+from pump_wire.codec import MAX_BODY, decode, encode
 
 BACLOFEN = prescription.shipped()["baclofen"].read_text()
 REFILL = ("refill", "--measured", "1 mL", "--fill")
@@ -257,6 +259,13 @@ def test_no_port(cisterna: Cisterna, port: str, text: str) -> None:
     assert "to do: " in shown.err
 
 
+def paired_fake(answers: Any) -> FakePump:
+    """A fake pump that the user's key store has the keys of."""
+    serial = decode(messages.HELLO.reply, hello())["serial"]
+    paired_with(serial, KeyStore.of_user())
+    return FakePump(answers, pump_id=serial)
+
+
 def silent(_: bytes) -> bytes:
     return b""
 
@@ -318,7 +327,7 @@ def test_a_pump_of_another_wire_version(cisterna: Cisterna, answer: bytes) -> No
 
 def test_an_answer_that_does_not_fit_the_table(cisterna: Cisterna) -> None:
     answers = {messages.HELLO.number: hello(), messages.GET_PRESCRIPTION.number: b"\x01"}
-    with FakePump(answers) as pump:
+    with paired_fake(answers) as pump:
         shown = cisterna("status", "--port", pump.path)
     assert shown.code == 1
     assert "answer to get_prescription does not fit the message table" in shown.err
@@ -326,7 +335,7 @@ def test_an_answer_that_does_not_fit_the_table(cisterna: Cisterna) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_pump_that_stops_answering(cisterna: Cisterna) -> None:
-    with FakePump({messages.HELLO.number: hello()}) as pump:
+    with paired_fake({messages.HELLO.number: hello()}) as pump:
         shown = cisterna("status", "--port", pump.path)
     assert shown.code == 3
     assert f"no pump answers on {pump.path}" in shown.err
@@ -336,7 +345,7 @@ def test_a_pump_that_stops_answering(cisterna: Cisterna) -> None:
 
 
 def prepared(_: bytes) -> bytes:
-    return body(messages.PREPARE, token=b"12345678", valid_ms=30_000, body=b"")
+    return body(messages.PREPARE, token=b"12345678", valid_ms=30_000, next_event=0, body=b"")
 
 
 SILENT_AT_CONFIRM = {messages.HELLO.number: hello(), messages.PREPARE.number: prepared}
@@ -344,11 +353,11 @@ SILENT_AT_CONFIRM = {messages.HELLO.number: hello(), messages.PREPARE.number: pr
 
 @pytest.mark.usefixtures("impatient")
 def test_a_lost_answer_is_an_unknown_outcome(cisterna: Cisterna) -> None:
-    with FakePump(SILENT_AT_CONFIRM) as pump:
+    with paired_fake(SILENT_AT_CONFIRM) as pump:
         shown = cisterna("stop", "--yes", "--json", "--port", pump.path)
     assert shown.code == 4
     assert "UNKNOWN OUTCOME: stop delivery" in shown.err
-    assert "do not repeat it: run cisterna status and cisterna log first" in shown.err
+    assert "do not repeat it: run cisterna status, which asks the pump" in shown.err
     assert shown.json["exit_code"] == 4
     assert pump.heard.count(messages.CONFIRM.number) > 1
 
@@ -356,7 +365,7 @@ def test_a_lost_answer_is_an_unknown_outcome(cisterna: Cisterna) -> None:
 def test_ctrl_c_before_the_answer_is_an_unknown_outcome(
     in_terminal: Callable[..., Other],
 ) -> None:
-    with FakePump(SILENT_AT_CONFIRM) as pump:
+    with paired_fake(SILENT_AT_CONFIRM) as pump:
         other = in_terminal("stop", "--yes", "--json", "--port", pump.path)
         until = time.monotonic() + 20
         while messages.CONFIRM.number not in pump.heard:
@@ -369,7 +378,7 @@ def test_ctrl_c_before_the_answer_is_an_unknown_outcome(
 
 
 def test_ctrl_c_while_waiting_for_a_reading(in_terminal: Callable[..., Other]) -> None:
-    with FakePump({messages.HELLO.number: hello()}) as pump:
+    with paired_fake({messages.HELLO.number: hello()}) as pump:
         other = in_terminal("status", "--port", pump.path)
         until = time.monotonic() + 20
         while messages.GET_PRESCRIPTION.number not in pump.heard:
@@ -402,7 +411,7 @@ def test_what_the_pump_did_not_do_is_not_unknown(cisterna: Cisterna) -> None:
         messages.CONFIRM.number: ignore,
         messages.GET_STATUS.number: status,
     }
-    with FakePump(answers) as pump:
+    with paired_fake(answers) as pump:
         shown = cisterna("stop", "--yes", "--json", "--port", pump.path)
     assert asked
     assert shown.code == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cisterna import frame_trace
+from cisterna import frame_trace, keys
 from cisterna.bench_virtual import VirtualBench
 from cisterna.frame_trace import FrameTrace
 from cisterna.programmer import Programmer
@@ -19,9 +19,12 @@ from pump_wire.session import REPLY, REQUEST
 PRESCRIPTION = "host_tools/cisterna/prescriptions/baclofen.toml"
 
 
-def test_a_command_is_told_frame_by_frame(cisterna: Cisterna, tmp_path: Path) -> None:
+def test_a_command_is_told_frame_by_frame(
+    cisterna: Cisterna, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "session.jsonl"
     with VirtualBench(seed=4, trace=False) as bench:
+        monkeypatch.setenv(keys.VARIABLE, str(bench.keys.folder))
         ran = cisterna("program", "baclofen", "--yes", "--port", bench.port, "--trace", str(path))
         assert ran.code == 0, ran.err
         log = tmp_path / "log.jsonl"

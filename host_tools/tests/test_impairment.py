@@ -118,7 +118,7 @@ def test_a_pump_behind_a_bad_line_answers_in_simulated_time() -> None:
         pump: Programmer | None = None
         for _ in range(40):
             try:
-                pump = pump or Programmer(link)
+                pump = pump or Programmer(link, keys=bench.keys)
                 assert pump.status().fault == 0
                 answered += 1
             except CisternaError:

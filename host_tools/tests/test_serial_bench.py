@@ -3,12 +3,13 @@ needs an instrument is skipped by name, the rest runs."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from cisterna import open_bench
+from cisterna import keys, open_bench
 from cisterna.bench import NotOffered, SerialBench
 from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import NoPump
@@ -28,6 +29,7 @@ def test_hil_tests_run_on_a_port() -> None:
             text=True,
             timeout=120,
             check=False,
+            env={**os.environ, keys.VARIABLE: str(board.keys.folder)},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "4 passed, 1 skipped" in done.stdout
@@ -41,7 +43,7 @@ def test_bench_without_a_pump_says_so() -> None:
 
 
 def test_a_port_has_no_instruments() -> None:
-    with VirtualBench(speed=1, trace=False) as board, SerialBench(board.port) as bench:
+    with VirtualBench(speed=1, trace=False) as board, SerialBench(board.port, board.keys) as bench:
         bench.advance(seconds=0.01)
         for instrument in (bench.truth, bench.edges, bench.cut_power, bench.press_service):
             with pytest.raises(NotOffered, match="the serial bench has no"):

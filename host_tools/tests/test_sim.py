@@ -35,7 +35,7 @@ def start(alone: Path) -> Iterator[Start]:  # noqa: ARG001
         environment = dict(os.environ)
         environment["PYTHONPATH"] = f"{ROOT / 'host_tools'}{os.pathsep}{ROOT / 'firmware'}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "cisterna.cli", "sim", "--json", *words],
+            [sys.executable, "-m", "cisterna.cli", "sim", "--json", "--pair", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -193,7 +193,7 @@ def test_windows_says_why_not(cisterna: Cisterna, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_prompt_is_a_bench(cisterna: Cisterna, in_terminal: Callable[..., Other]) -> None:
-    other = in_terminal("sim", "--speed", "0.001")
+    other = in_terminal("sim", "--pair", "--speed", "0.001")
     other.wait_for("bench> ")
     assert NOTICE in other.shown
     assert "cisterna program baclofen" in other.shown
@@ -239,7 +239,7 @@ def test_ctrl_c_at_the_prompt_saves_the_state(
     in_terminal: Callable[..., Other], tmp_path: Path
 ) -> None:
     state = tmp_path / "pump"
-    other = in_terminal("sim", "--state", str(state))
+    other = in_terminal("sim", "--pair", "--state", str(state))
     other.wait_for("bench> ")
     other.type("advance 2 days\n")
     other.wait_for("2 days passed")
@@ -250,7 +250,7 @@ def test_ctrl_c_at_the_prompt_saves_the_state(
 
 
 def test_a_pump_that_ends_by_itself_is_told(in_terminal: Callable[..., Other]) -> None:
-    other = in_terminal("sim")
+    other = in_terminal("sim", "--pair")
     other.wait_for("bench> ")
     children = Path(f"/proc/{other.process.pid}/task/{other.process.pid}/children")
     if not children.exists():

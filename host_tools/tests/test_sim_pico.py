@@ -68,7 +68,7 @@ def test_host_tools_find_it_and_its_state_is_kept(
 
 
 def test_prompt_and_speed(cisterna: Cisterna, in_terminal: Callable[..., Other]) -> None:
-    other = in_terminal("sim", *BOARD, "--speed", "0.01")
+    other = in_terminal("sim", *BOARD, "--pair", "--speed", "0.01")
     other.wait_for("bench> ", BOOT_S)
     assert "A pump on an emulated Pico runs on" in other.shown
 
