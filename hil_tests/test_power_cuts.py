@@ -16,6 +16,7 @@ from cisterna import Therapy, campaign
 from cisterna.bench import Bench
 from cisterna.errors import CisternaError
 from cisterna.powercut import REQUIREMENTS, PowerCut
+from cisterna.powercut_emulated import EmulatedPowerCut
 from hil_tests.evidence import Measured
 from hil_tests.pulses import commission
 
@@ -110,3 +111,15 @@ def test_campaign_of_power_cuts(
     measured(requirement, len(campaign.failures(found)), f"failures in {runs:,} runs")
     assert campaign.failures(found) == []
     assert sum(each.runs for each in found) > 100
+
+
+@pytest.mark.requirement("PWR-4", "PWR-5", "ACC-2", "ACC-4")
+@pytest.mark.needs("power_cuts", "chip")
+def test_campaign_of_cuts_at_any_instruction(
+    seed: int, tmp_path: Path, measured: Measured
+) -> None:
+    found = campaign.run(EmulatedPowerCut(seed, "quick"), tmp_path)
+    runs = sum(each.runs for each in found)
+    measured("PWR-4", len(campaign.failures(found)), f"failures in {runs:,} runs")
+    assert campaign.failures(found) == []
+    assert all(line.holds for line in EmulatedPowerCut(seed, "quick").evidence(found))

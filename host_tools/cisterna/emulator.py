@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
@@ -25,7 +25,7 @@ from rp2040py.simulator import Simulator
 from rp2040py.usb.cdc import USBCDC
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
-from cisterna.emulator_cuts import ArmedCut
+from cisterna.emulator_cuts import ArmedCut, Instants
 from cisterna.emulator_fixes import CYCLE_NS, NakingHost, OutputsAreInputs, PioPacer
 from cisterna.emulator_flash import FlashChip
 from cisterna.emulator_interrupts import InterruptWatch
@@ -192,6 +192,7 @@ class EmulatedPico:
         self._stop_alarm = self._clock.create_alarm(self._stop)
         self._cycles_before = 0  # that the core counted before its last reset
         self._cut = ArmedCut(self._mcu, self.flash, lambda: self.awake_cycles, self._stop)
+        self._instants = Instants(self._mcu, lambda: self.awake_cycles)
         self._lines: list[_Line] = []
         self.edges: list[PinEdge] = []
         self.on_edge: Callable[[PinEdge], None] | None = None
@@ -278,6 +279,7 @@ class EmulatedPico:
             self._mcu.watchdog.reset()
             self._mcu.vreg_and_chip_reset.record_reset_cause(HAD_POR)
             self._mcu.set_run_pin(low=False)
+            self._instants.begin()
             self._cut.begin()
 
     def cut_power(self) -> None:
@@ -288,6 +290,7 @@ class EmulatedPico:
                 return
             self.powered = False
             self._cut.disarm()
+            self._instants.cancel()
             self.flash.cut_power(self._rng)
             self._reset(lambda: self._mcu.set_run_pin(low=True))
 
@@ -304,6 +307,15 @@ class EmulatedPico:
             self._cut.arm(cycle, flash_op, torn, us)
             if self.powered:
                 self._cut.begin()
+
+    def watch_cuts(self, cycles: Iterable[int], seen: Callable[[bytes], None]) -> None:
+        """``seen`` is given the whole content of the flash as a cut would leave it, at each of
+        ``cycles`` of the processor from here (from power on, while it is off) that comes before
+        the power goes. It is called inside the emulator and must not let time pass."""
+        with self.lock:
+            self._instants.watch(cycles, lambda: seen(self.flash.content_if_cut(self._rng)))
+            if self.powered:
+                self._instants.begin()
 
     def disarm_cut(self) -> None:
         """Forget the cut that ``cut_power_at`` armed."""

@@ -1,15 +1,83 @@
 """Power cuts of the emulated Pico that are to come: at a processor cycle, at a flash operation, at
-an instant."""
+an instant; and instants at which somebody wants to look at what a cut would leave."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cisterna.emulator_fixes import CYCLE_NS
 from cisterna.emulator_flash import TORN_ERASES, TORN_PROGRAMS, FlashChip
 
 _IDLE_LOOK_NS = 1e6
+
+
+class CycleAlarm:
+    """Calls ``due`` when the processor has worked for as many cycles as it was set to."""
+
+    def __init__(self, mcu: Any, awake_cycles: Callable[[], int], due: Callable[[], None]) -> None:
+        self._core = mcu.core
+        self._clock = mcu.clock
+        self._awake = awake_cycles
+        self._due = due
+        self._alarm = mcu.clock.create_alarm(self._look)
+        self._at_cycle: int | None = None
+
+    def set(self, cycles: int) -> None:
+        """Count ``cycles`` from here."""
+        self._at_cycle = self._awake() + cycles
+        self._look()
+
+    def cancel(self) -> None:
+        self._at_cycle = None
+        self._alarm.cancel()
+
+    def _look(self) -> None:
+        """While the core sleeps, whatever wakes it is an alarm, and this one follows that. While
+        it works, its counter runs up to a tenth ahead of simulated time (it counts waits for the
+        bus that the clock does not), so the instant is closed in on."""
+        if self._at_cycle is None:
+            return
+        left = self._at_cycle - self._awake()
+        clock = self._clock
+        if left <= 0:
+            self._at_cycle = None
+            self._due()
+        elif self._core.waiting:
+            next_ns = clock.nanos_to_next_alarm if clock.has_scheduled_alarm else _IDLE_LOOK_NS
+            self._alarm.schedule(next_ns)
+        else:
+            self._alarm.schedule(max(left // 2, 1) * CYCLE_NS)
+
+
+class Instants:
+    """``look`` is called, inside the emulator, at given cycles after power on. It may read what
+    there is and must not let time pass."""
+
+    def __init__(self, mcu: Any, awake_cycles: Callable[[], int]) -> None:
+        self._alarm = CycleAlarm(mcu, awake_cycles, self._come)
+        self._left: list[int] = []  # cycles between one instant and the next, the next first
+        self._look: Callable[[], None] = lambda: None
+
+    def watch(self, cycles: Iterable[int], look: Callable[[], None]) -> None:
+        """Have ``look`` called at each of ``cycles``, in place of what was asked for before."""
+        self.cancel()
+        ordered = sorted(cycles)
+        self._left = [at - before for before, at in zip([0, *ordered], ordered, strict=False)]
+        self._look = look
+
+    def begin(self) -> None:
+        """There is power: count from here."""
+        if self._left:
+            self._alarm.set(self._left.pop(0))
+
+    def cancel(self) -> None:
+        self._left = []
+        self._alarm.cancel()
+
+    def _come(self) -> None:
+        self._look()
+        self.begin()
 
 
 class ArmedCut:
@@ -24,17 +92,14 @@ class ArmedCut:
         awake_cycles: Callable[[], int],
         stop: Callable[[], None],
     ) -> None:
-        self._core = mcu.core
-        self._clock = mcu.clock
         self._flash = flash
-        self._awake = awake_cycles
         self._stop = stop
-        self._alarm = mcu.clock.create_alarm(self._look)
+        self._at_cycle = CycleAlarm(mcu, awake_cycles, self._fire)
+        self._alarm = mcu.clock.create_alarm(self._fire)
         self._cycle: int | None = None
         self._operation: int | None = None
         self._torn: str | None = None
         self._us: float | None = None
-        self._at_cycle: int | None = None
         self.due = False
 
     def arm(
@@ -60,34 +125,20 @@ class ArmedCut:
 
     def disarm(self) -> None:
         """No cut is to come."""
-        self._cycle = self._operation = self._us = self._at_cycle = None
+        self._cycle = self._operation = self._us = None
         self.due = False
+        self._at_cycle.cancel()
         self._alarm.cancel()
         self._flash.cancel_cut()
 
     def begin(self) -> None:
         """There is power: count from here."""
         if self._cycle is not None:
-            self._at_cycle = self._awake() + self._cycle
-            self._look()
+            self._at_cycle.set(self._cycle)
         elif self._us is not None:
             self._alarm.schedule(self._us * 1000)
         elif self._operation is not None:
             self._flash.cut_at(self._operation, self._torn, self._fire)
-
-    def _look(self) -> None:
-        """The cut's alarm. While the core sleeps, whatever wakes it is an alarm, and this one
-        follows that. While it works, its counter runs up to a tenth ahead of simulated time (it
-        counts waits for the bus that the clock does not), so the instant is closed in on."""
-        left = 0 if self._at_cycle is None else self._at_cycle - self._awake()
-        clock = self._clock
-        if left <= 0:
-            self._fire()
-        elif self._core.waiting:
-            next_ns = clock.nanos_to_next_alarm if clock.has_scheduled_alarm else _IDLE_LOOK_NS
-            self._alarm.schedule(next_ns)
-        else:
-            self._alarm.schedule(max(left // 2, 1) * CYCLE_NS)
 
     def _fire(self) -> None:
         self.due = True

@@ -42,6 +42,7 @@ class FlashChip:
     SECTOR_ERASE_NS = 45_000_000
     BLOCK_ERASE_NS = 150_000_000
     PAGE_PROGRAM_NS = 400_000
+    SIZE = 2 * 1024 * 1024
     SECTOR = 4096
     BLOCK = 65536
     PAGE = 256
@@ -90,15 +91,27 @@ class FlashChip:
         Left to chance, a program leaves some bits that should have fallen, and an erase leaves
         bits that should have risen, at random in proportion to the time that was left.
         """
-        if self._undo and self._clock.nanos < self._busy_until:
-            at, before = self._undo
-            after = bytes(self._mcu.flash[at : at + len(before)])
-            done = (self._clock.nanos - self._busy_from) / (self._busy_until - self._busy_from)
-            torn = _torn(self._torn_as, before, after, done, rng)
-            self._mcu.flash[at : at + len(before)] = torn
+        at, torn = self._left_by_cut(rng)
+        self._mcu.flash[at : at + len(torn)] = torn
         self._undo = None
         self._torn_as = None
         self._busy_until = 0.0
+
+    def content_if_cut(self, rng: random.Random) -> bytes:
+        """Whole content as ``cut_power`` would leave it now."""
+        at, torn = self._left_by_cut(rng)
+        content = bytearray(self._mcu.flash[: self.SIZE])
+        content[at : at + len(torn)] = torn
+        return bytes(content)
+
+    def _left_by_cut(self, rng: random.Random) -> tuple[int, bytes]:
+        """What a cut leaves of the operation that is not over: (place, content)."""
+        if self._undo is None or self._clock.nanos >= self._busy_until:
+            return 0, b""
+        at, before = self._undo
+        after = bytes(self._mcu.flash[at : at + len(before)])
+        done = (self._clock.nanos - self._busy_from) / (self._busy_until - self._busy_from)
+        return at, _torn(self._torn_as, before, after, done, rng)
 
     # -- commands -------------------------------------------------------------------------------
 

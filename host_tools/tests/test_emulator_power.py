@@ -123,6 +123,33 @@ def test_same_seed_same_cut(start: Callable[..., EmulatedPico]) -> None:
     assert left[0] == left[1] != left[2]
 
 
+def test_what_a_cut_would_leave_is_seen_without_one(start: Callable[..., EmulatedPico]) -> None:
+    """Looked at once a millisecond while a sector is erased: what the cut at that cycle leaves."""
+    pico = start(_FLASHER)
+    before = _flasher(pico)
+    seen: list[bytes] = []
+    at: list[int] = []
+
+    def look(flash: bytes) -> None:
+        seen.append(flash)
+        at.append(pico.awake_cycles)
+
+    begun = pico.awake_cycles
+    cycles = range(125_000, 60 * 125_000, 125_000)
+    pico.watch_cuts(cycles, look)
+    pico.send(b"e")
+    pico.run(100_000)
+    assert pico.powered
+    assert len(at) > 40
+    assert all(0 <= now - begun - asked < 20 for now, asked in zip(at, cycles, strict=False))
+    risen = [sum(octet.bit_count() for octet in flash[_SECTOR]) for flash in seen]
+    assert 4096 * 4 <= risen[0] < 4096 * 5  # nearly all 55 still
+    assert len(set(risen)) > 20
+    assert max(risen) <= 4096 * 8
+    assert pico.flash_image()[_SECTOR] == b"\xff" * 4096
+    assert all(flash[: _SECTOR.start] == before[: _SECTOR.start] for flash in seen)
+
+
 def test_cut_before_a_flash_operation(start: Callable[..., EmulatedPico]) -> None:
     pico = start(_FLASHER)
     before = _flasher(pico)

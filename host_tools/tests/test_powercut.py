@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from cisterna import campaign, powercut
+from cisterna import campaign, powercut, vm_runs
 from cisterna.errors import UsageError
 from cisterna.flips import Flips
 from cisterna.powercut import ERASE_SHAPES, PROGRAM_SHAPES, PowerCut
+from cisterna.powercut_emulated import EmulatedPowerCut
 from host_tools.tests.conftest import Cisterna
 from host_tools.tests.test_seeded_bugs import copied
 
@@ -113,3 +115,60 @@ def test_two_flipped_bits_are_seen_or_do_nothing(tmp_path: Path) -> None:
     assert campaign.failures(found) == []
     assert sum(each.runs for each in found) >= 4_000
     assert list(flips.replay("flips:1:FLT-4:2.50", tmp_path))[-1] == "verdict: all holds"
+
+
+def test_each_image_of_the_emulated_pico_goes_on_from_its_last_segment() -> None:
+    full = EmulatedPowerCut(1, "full").batches()
+    numbers = [[int(case.split(":")[3]) for case in batch.cases] for batch in full]
+    assert sorted(number for cases in numbers for number in cases) == list(range(1, 65))
+    for batch, cases in zip(full, numbers, strict=True):
+        if batch.after < 0:
+            assert cases[0] in (1, 33)
+        else:
+            assert cases[0] == numbers[batch.after][-1] + 1
+
+
+@pytest.mark.parametrize("case", ["powercut:1:PWR-4-emulated:0", "powercut:1:PWR-4-emulated:x.1"])
+def test_an_id_that_names_no_life_of_the_emulated_pico_is_refused(
+    case: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError):
+        list(EmulatedPowerCut(1, "quick").replay(case, tmp_path))
+
+
+def test_a_start_on_the_flash_that_a_cut_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The truth decides: what the plant, the settings, the log or a bolus say otherwise is
+    told."""
+    monkeypatch.setattr(powercut, "_SEGMENT", 6)
+    monkeypatch.setattr(powercut, "_LIVING", {"quick": 6})
+    campaign.run(PowerCut(3, "quick", ("PWR-4",)), tmp_path)
+    folder = tmp_path / "living-6"
+    state = json.loads((folder / "state.json").read_text())
+    right = {
+        "number": 1,
+        "settings": state["settings"],
+        "refills": state["refills"],
+        "in_bolus": False,
+        "next_event": state["next_event"],
+        "over_steps": state["over_steps"],
+        "plant": state["plant"],
+        "all_records": True,
+    }
+
+    def why(**changes: object) -> str:
+        shutil.copy(folder / "flash.bin", work)
+        return next(vm_runs.run("power_image", {**right, **changes}, work))["why"]
+
+    work = tmp_path / "work"
+    work.mkdir()
+    found = why()
+    assert found == ""
+    plant = state["plant"]
+    assert "too few" in why(plant={**plant, "pulses": plant["pulses"] + 6})
+    assert "too many" in why(plant={**plant, "pulses": plant["pulses"] - 6})
+    assert why(plant={**plant, "pulses": plant["pulses"] - 6}, in_bolus=True) == ""
+    assert "neither old nor new" in why(settings=[[1, 2, False]])
+    assert "refill" in why(refills=[[99, 1]])
+    assert "were written" in why(next_event=state["next_event"] + 100)
