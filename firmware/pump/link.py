@@ -67,8 +67,11 @@ class Link:
             count = port.read_into(chunk)
             if count:
                 heard_us = self._clock.now_us()
-                for at in range(count):
-                    if frames.feed(chunk[at]):
+                at = 0
+                while at < count:
+                    at = frames.take(chunk, at, count)
+                    if at < 0:
+                        at = -at - 1
                         await self._serve(frames.packet[: frames.length])
                 await asyncio.sleep_ms(0)  # whoever floods the link does not starve motion
             elif frames.partial:

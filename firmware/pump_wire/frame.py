@@ -14,18 +14,21 @@ ESCAPE = 0x7D
 _FLIP = 0x20
 _DELETE = 0x7F
 _FCS = 4
+_RESIDUE = 0x2144DF1C  # CRC-32 of anything and its own FCS
 MAX_FRAME = 256  # packet + FCS before stuffing; ARCHITECTURE.md, "Wire"
 MAX_PACKET = MAX_FRAME - _FCS
 MAX_STUFFED = 2 * MAX_FRAME + 2  # every octet escaped, and both flags
 
 
-def _stuff(out, at, octet):
-    if octet < 0x20 or octet == FLAG or octet == ESCAPE or octet == _DELETE:
-        out[at] = ESCAPE
-        out[at + 1] = octet ^ _FLIP
-        return at + 2
-    out[at] = octet
-    return at + 1
+def _stuff(out, at, octets):
+    for octet in octets:
+        if octet < 0x20 or ESCAPE <= octet <= _DELETE:
+            out[at] = ESCAPE
+            octet ^= _FLIP
+            at += 1
+        out[at] = octet
+        at += 1
+    return at
 
 
 def write_frame(out: bytearray, packet: bytes | bytearray | memoryview, length: int) -> int:
@@ -36,14 +39,9 @@ def write_frame(out: bytearray, packet: bytes | bytearray | memoryview, length: 
     if not 1 <= length <= MAX_PACKET:
         raise ValueError("packet of %d octets, allowed 1 to %d" % (length, MAX_PACKET))
     view = memoryview(packet)[:length]
-    fcs = crc32(view) & 0xFFFFFFFF
     out[0] = FLAG
-    at = 1
-    for octet in view:
-        at = _stuff(out, at, octet)
-    for _ in range(_FCS):
-        at = _stuff(out, at, fcs & 0xFF)
-        fcs >>= 8
+    at = _stuff(out, 1, view)
+    at = _stuff(out, at, (crc32(view) & 0xFFFFFFFF).to_bytes(_FCS, "little"))
     out[at] = FLAG
     return at + 1
 
@@ -54,7 +52,7 @@ class FrameReader:
     The reader owns one buffer of MAX_FRAME octets. Being fed allocates nothing but, at the flag
     that ends a frame, the view and the number its FCS is checked with, both garbage at once. After
     damage it takes up again at the next flag. ``packet`` and ``length`` hold the last good packet
-    until the next call of ``feed``.
+    until more octets are taken.
 
     Counters, all since construction: ``good`` frames, ``damaged`` (wrong FCS, aborted or cut
     short), ``oversize``, ``noise`` (octets outside any frame).
@@ -67,6 +65,7 @@ class FrameReader:
         self._fill = 0
         self._inside = False
         self._escaped = False
+        self._one = bytearray(1)
         self.good = 0
         self.damaged = 0
         self.oversize = 0
@@ -87,31 +86,56 @@ class FrameReader:
 
     def feed(self, octet: int) -> bool:
         """Take one octet; True when it completes a good frame, now in ``packet[:length]``."""
-        if octet == FLAG:
-            return self._flag()
-        if not self._inside:
-            self.noise += 1
-            return False
-        if octet < 0x20 or octet == _DELETE:  # never sent inside a frame: the frame is damaged
-            self.drop_partial()
-            return False
-        if octet == ESCAPE:
-            if self._escaped:
+        one = self._one
+        one[0] = octet
+        return self.take(one, 0, 1) < 0
+
+    def take(self, chunk: bytes | bytearray | memoryview, at: int, end: int) -> int:
+        """Take ``chunk[at:end]`` up to the flag that completes a good frame, now in
+        ``packet[:length]``: then -n - 1, n the octets of ``chunk`` taken so far; else ``end``."""
+        while at < end:
+            if self._inside:
+                at = self._fill_up(chunk, at, end)
+                if at == end:
+                    break
+            octet = chunk[at]
+            at += 1
+            if octet == FLAG:
+                if self._flag():
+                    return -at - 1
+            elif self._inside:  # what is never sent inside a frame, or one octet too many
                 self.drop_partial()
             else:
-                self._escaped = True
-            return False
-        if self._escaped:
-            self._escaped = False
-            octet ^= _FLIP
-        if self._fill == MAX_FRAME:
-            self.oversize += 1
-            self._inside = False
-            self._fill = 0
-            return False
-        self._buffer[self._fill] = octet
-        self._fill += 1
-        return False
+                self.noise += 1
+        return at
+
+    def _fill_up(self, chunk, at, end):
+        """Octets of a frame into the buffer; returns where one stands that ends it: a flag, or
+        what is never sent inside a frame; ``end`` if none does."""
+        buffer = self._buffer
+        fill = self._fill
+        escaped = self._escaped
+        for at in range(at, end):  # noqa: B020 (allocates nothing)
+            octet = chunk[at]
+            if 0x20 <= octet < ESCAPE or octet > _DELETE:
+                if escaped:
+                    octet ^= _FLIP
+                    escaped = False
+                if fill == MAX_FRAME:
+                    self.oversize += 1
+                    self.damaged -= 1  # and not also that
+                    break
+                buffer[fill] = octet
+                fill += 1
+            elif octet == ESCAPE and not escaped:
+                escaped = True
+            else:
+                break
+        else:
+            at = end
+        self._fill = fill
+        self._escaped = escaped
+        return at
 
     def _flag(self):
         size = self._fill
@@ -122,20 +146,9 @@ class FrameReader:
         self._fill = 0
         if not began or size == 0:  # an opening flag, or flags back to back
             return False
-        if aborted or size <= _FCS or not self._fcs_right(size):
+        if aborted or size <= _FCS or crc32(self.packet[:size]) & 0xFFFFFFFF != _RESIDUE:
             self.damaged += 1
             return False
         self.good += 1
         self.length = size - _FCS
         return True
-
-    def _fcs_right(self, size):
-        end = size - _FCS
-        buffer = self._buffer
-        fcs = crc32(self.packet[:end]) & 0xFFFFFFFF
-        return (
-            buffer[end] == fcs & 0xFF
-            and buffer[end + 1] == (fcs >> 8) & 0xFF
-            and buffer[end + 2] == (fcs >> 16) & 0xFF
-            and buffer[end + 3] == fcs >> 24
-        )

@@ -268,6 +268,20 @@ def test_feeding_allocates_nothing_inside_a_frame():
         finally:
             micropython.heap_unlock()
         assert reader.good == 0
+        whole = FrameReader()
+        take = whole.take
+        micropython.heap_lock()
+        try:
+            end = take(octets, 0, len(octets))
+        finally:
+            micropython.heap_unlock()
+        assert end == len(octets)
+        assert (whole.noise, whole.damaged, whole.oversize, whole.partial) == (
+            reader.noise,
+            reader.damaged,
+            reader.oversize,
+            reader.partial,
+        )
     assert reader.oversize == 0 and reader.damaged == 0
 
 

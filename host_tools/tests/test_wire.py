@@ -93,6 +93,30 @@ def test_reader_finds_what_an_independent_parser_finds(pieces: list[bytes]) -> N
 
 
 @wire
+@given(st.lists(st.one_of(packets.map(frame_of), noise), max_size=8), st.data())
+def test_octets_taken_in_chunks_are_octets_fed_one_by_one(
+    pieces: list[bytes], data: st.DataObject
+) -> None:
+    octets = b"".join(pieces)
+    fed, taken = FrameReader(), FrameReader()
+    wanted = packets_in(fed, octets)
+    found: list[bytes] = []
+    at = 0
+    while at < len(octets):
+        chunk = octets[at : at + data.draw(st.integers(1, 80))]
+        done = 0
+        while done < len(chunk):
+            done = taken.take(chunk, done, len(chunk))
+            if done < 0:
+                found.append(bytes(taken.packet[: taken.length]))
+                done = -done - 1
+        at += len(chunk)
+    assert found == wanted
+    for name in ("good", "damaged", "oversize", "noise", "partial"):
+        assert getattr(taken, name) == getattr(fed, name)
+
+
+@wire
 @given(noise, packets)
 def test_next_good_frame_is_read_whatever_came_before(before: bytes, packet: bytes) -> None:
     reader = FrameReader()
