@@ -32,11 +32,11 @@ class Session:
     """``counter`` of the last request; ``heard_us``: when it came. ``asked``: what open_session
     carried. ``ccm``, ``id``: how its packets are sealed. ``closing``: it ends with this reply."""
 
-    def __init__(self, asked, key, now_us):
+    def __init__(self, asked, ours, key, now_us):
         self.role, self.who, _ = asked
         self.asked = asked
         self.ccm = Ccm(key[:KEY])
-        self.id = key[KEY : KEY + 8]
+        self.id = ours[:8]
         self.number = self.id[0] | self.id[1] << 8
         self.counter = 0
         self.heard_us = now_us
@@ -132,18 +132,20 @@ class Sessions:
         key = self._key(asked[0])
         now_us = self._clock.now_us()
         if now_us < self._barred_us:
-            raise Refusal("backed_off", "", (self._barred_us - now_us) // 1000 + 1)
+            raise Refusal("backed_off", "", (self._barred_us - now_us + 999) // 1000)
         active = self.active
         if active and active.who != asked[1]:
             left_us = active.heard_us + _YIELD_US - now_us
             if left_us > 0:
-                raise Refusal("busy", active.who, active.role, left_us // 1000 + 1)
+                raise Refusal("busy", active.who, active.role, (left_us + 999) // 1000)
         waiting = self._waiting
         if waiting and waiting.asked == asked and now_us - waiting.heard_us < _WAIT_US:
             return waiting.reply  # sent again: the same session
         ours = self._entropy(_NONCE_SIZE)
+        while active and ours[:2] == active.id[:2]:  # a number is one session's
+            ours = self._entropy(_NONCE_SIZE)
         info = session_info(WIRE_VERSION, self._hash, self._pump_id, asked[0], asked[1].encode())
-        session = Session(asked, hkdf(key, asked[2] + ours, info), now_us)
+        session = Session(asked, ours, hkdf(key, asked[2] + ours, info), now_us)
         proof = bytearray(TAG)
         session.ccm.seal(nonce(session.id, FROM_PUMP, 0), proof, 0, 0)
         session.reply = {"nonce": ours, "proof": bytes(proof)}

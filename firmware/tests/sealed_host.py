@@ -64,6 +64,10 @@ class Wire:
         self._incoming += octets
         self._event.set()
 
+    def forget(self):
+        """Nobody waits at the port, and nothing is in it."""
+        self.__init__()
+
     # the port's contract
 
     def read_into(self, buffer):
@@ -96,8 +100,8 @@ def provision(pump):
 class Talk:
     """One session, after ``Host.open``. Frames are made and opened here, and not sent."""
 
-    def __init__(self, okm):
-        self.id = okm[KEY : KEY + 8]
+    def __init__(self, theirs, okm):
+        self.id = theirs[:8]
         self.ccm = Ccm(okm[:KEY])
         self.counter = 0
 
@@ -137,6 +141,15 @@ class Host:
         if role:
             self.talk = self.open(role)
             self.ask(HELLO)  # the proof; and no packet of a session is the first of it
+
+    def restart(self, meanwhile=None):
+        """Power off and on; ``meanwhile()`` is called in between."""
+        self.pump.cut_power()
+        if meanwhile:
+            meanwhile()
+        self.wire.forget()
+        self.pump.power_on()
+        self.pump.advance(1_000)
 
     # -- octets -----------------------------------------------------------------------------------
 
@@ -200,7 +213,7 @@ class Host:
         ours = self.nonce()
         reply = self.ask_open(OPEN_SESSION, role=role, who=who, nonce=ours)
         info = session_info(WIRE_VERSION, table_hash(), PUMP_ID, role, who.encode())
-        talk = Talk(hkdf(key or KEYS[role], ours + reply["nonce"], info))
+        talk = Talk(reply["nonce"], hkdf(key or KEYS[role], ours + reply["nonce"], info))
         if key is None:
             proof = bytearray(reply["proof"])
             assert talk.ccm.open(nonce(talk.id, FROM_PUMP, 0), proof, 0, 0)

@@ -355,9 +355,9 @@ class Programmer:
         return self.session.role
 
     def authenticate(self) -> None:
-        """Open a session now. Raises NotPaired, WrongKey, PumpBusy, Refused, NoReply."""
-        if not self.session.is_open:
-            self.session.open()
+        """Open a session now, and prove to the pump who asks. Raises NotPaired, WrongKey,
+        PumpBusy, Refused, NoReply."""
+        self.session.request(messages.GET_KEYS, {})
 
     def _hello(self, tries: int) -> Identity:
         ours = (messages.WIRE_VERSION, messages.table_hash())

@@ -416,11 +416,11 @@ def _sessions() -> str:
 ## Sessions
 
 `open_session` carries a role, a name for people and 16 random octets; the answer 16 of the pump's
-and a proof. Both sides now make the session's key and id out of the role's key K:
+and a proof. Both sides now make the session's key out of the role's key K, and name the session:
 
     info = "cisterna session" | wire version u16 | table hash u32 | pump's id 8 | role u8 | name
-    out  = HKDF-SHA-256(secret K, salt host's nonce | pump's nonce, info), 32 octets
-    key  = out[0:16]   id = out[16:24]
+    key  = HKDF-SHA-256(secret K, salt host's nonce | pump's nonce, info), the first 16 octets
+    id   = pump's nonce, the first 8 octets
 
 The pump's id is `serial` in `hello`, the name without its length. The proof is the CCM tag over
 nothing, of the pump's counter 0: a programmer that cannot verify it stops there. The programmer's
@@ -474,7 +474,7 @@ def _handshake_example() -> str:
         messages.WIRE_VERSION, messages.table_hash(), pump_id, role, HANDSHAKE_WHO.encode()
     )
     out = session.hkdf(HANDSHAKE_KEY, HANDSHAKE_HOST_NONCE + HANDSHAKE_PUMP_NONCE, info)
-    key, identity = out[: session.KEY], out[session.KEY : session.KEY + 8]
+    key, identity = out[: session.KEY], HANDSHAKE_PUMP_NONCE[:8]
     ccm = AESCCM(key, tag_length=session.TAG)
     proof = ccm.encrypt(session.nonce(identity, session.FROM_PUMP, 0), b"", None)
     ask = _encoded(

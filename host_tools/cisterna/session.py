@@ -98,9 +98,9 @@ class BadReply(CisternaError):
 class _Sealed:
     """A session's key, id and counter. Counts up with every request; never used twice."""
 
-    def __init__(self, okm: bytes) -> None:
+    def __init__(self, okm: bytes, pumps_nonce: bytes) -> None:
         self._ccm = AESCCM(okm[:KEY], tag_length=TAG)
-        self.id = okm[KEY : KEY + 8]
+        self.id = pumps_nonce[:8]
         self.number = self.id[0] | self.id[1] << 8
         self.counter = 0
 
@@ -244,7 +244,7 @@ class Session:
         info = session_info(
             WIRE_VERSION, messages.table_hash(), self.pump_id, role, self.who.encode()
         )
-        sealed = _Sealed(_hkdf(key, ours + reply["nonce"], info))
+        sealed = _Sealed(_hkdf(key, ours + reply["nonce"], info), reply["nonce"])
         if not sealed.proves(reply["proof"]):
             raise WrongKey(
                 f"pump {self.pump_id.hex()} does not have the {self.role}'s key that is here: "

@@ -84,6 +84,7 @@ class FakePump(Something):
         self._answers = answers
         self._pump_id = pump_id
         self._okm = b""
+        self._id = b""
         self._reader = FrameReader()
         self.heard: list[int] = []
         super().__init__(self._answer)
@@ -128,7 +129,8 @@ class FakePump(Something):
             asked["who"].encode(),
         )
         self._okm = hkdf(KEY_OF_ALL, asked["nonce"] + ours, info)
-        return ours + self._ccm().encrypt(nonce(self._okm[KEY : KEY + 8], FROM_PUMP, 0), b"", None)
+        self._id = ours[:8]
+        return ours + self._ccm().encrypt(nonce(self._id, FROM_PUMP, 0), b"", None)
 
     def _ccm(self) -> AESCCM:
         return AESCCM(self._okm[:KEY], tag_length=TAG)
@@ -137,7 +139,7 @@ class FakePump(Something):
         header = sealed_header(packet)
         assert header is not None
         counter = header[2]
-        session = self._okm[KEY : KEY + 8]
+        session = self._id
         front = packet[:SEALED]
         inner = self._ccm().decrypt(nonce(session, TO_PUMP, counter), packet[SEALED:], front)
         answer = self._made(inner[1], inner[2:])
