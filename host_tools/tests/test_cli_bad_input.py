@@ -300,6 +300,7 @@ def test_a_port_that_is_something_else(
     assert f"{something.path} (named): no pump answers" in listed.out
 
 
+@pytest.mark.requirement("INP-3")
 @pytest.mark.parametrize(
     "answer",
     [

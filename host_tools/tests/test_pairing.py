@@ -1,0 +1,339 @@
+"""Keys on the programmer's side: where they are, who can read them, how a pump gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cisterna import keys as key_module
+from cisterna.bench_virtual import VirtualBench
+from cisterna.errors import OutcomeUnknown, Refused
+from cisterna.keys import BadKeyStore, KeyStore, who_asks
+from cisterna.programmer import Programmer, connect
+from cisterna.session import NotPaired, PumpBusy, SessionLost, WrongKey
+from host_tools.tests.conftest import Cisterna
+from pump_wire import messages
+
+PUMP = bytes(range(8))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "deep" / "keys")
+
+
+@pytest.fixture
+def unpaired(
+    alone: Path,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[VirtualBench]:
+    """A pump that nobody is paired with, whose port the command uses, with a key store of its
+    own."""
+    monkeypatch.setenv(key_module.VARIABLE, str(tmp_path / "mine"))
+    with VirtualBench(seed=3, trace=False, paired=False) as bench:
+        monkeypatch.setenv("CISTERNA_PORT", bench.port)
+        yield bench
+
+
+# -- the store -----------------------------------------------------------------------------------
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.requirement("SEC-2")
+def test_keys_are_readable_by_their_owner_only(store: KeyStore) -> None:
+    before = os.umask(0)  # whatever the user lets others do
+    try:
+        store.put(PUMP, "clinician", b"k" * 16, 1)
+        store.set_pending(PUMP, {"token": "00"})
+    finally:
+        os.umask(before)
+    assert mode(store.folder) == 0o700
+    files = list(store.folder.iterdir())
+    assert [path.name for path in files] == [f"{PUMP.hex()}.json"]
+    assert mode(files[0]) == 0o600
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_keys_that_others_can_read_are_not_used(store: KeyStore, which: str) -> None:
+    store.put(PUMP, "clinician", b"k" * 16, 1)
+    path = store.folder if which == "folder" else next(store.folder.iterdir())
+    for right in (0o040, 0o004, 0o020, 0o001):
+        path.chmod(mode(path) & 0o700 | right)
+        with pytest.raises(BadKeyStore, match="others can use") as told:
+            store.get(PUMP, "clinician")
+        assert str(path) in str(told.value)
+        assert "chmod go-rwx" in (told.value.remedy or "")
+    path.chmod(0o700 if which == "folder" else 0o600)
+    assert store.get(PUMP, "clinician") is not None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"roles": {"patient": {"key": "00"}}}'])
+def test_a_damaged_key_file_says_so(store: KeyStore, text: str) -> None:
+    store.put(PUMP, "patient", b"k" * 16, 1)
+    next(store.folder.iterdir()).write_text(text)
+    with pytest.raises(BadKeyStore, match="is damaged"):
+        store.get(PUMP, "patient")
+
+
+def test_a_store_keeps_several_pumps_and_roles(store: KeyStore) -> None:
+    other = bytes(8)
+    store.put(PUMP, "patient", b"p" * 16, 1)
+    store.put(PUMP, "clinician", b"c" * 16, 2)
+    store.put(other, "service", b"s" * 16, 3)
+    assert store.roles(PUMP) == ["clinician", "patient"]
+    found = {(each.pump, each.role): (each.key, each.generation) for each in store.all()}
+    assert found == {
+        (PUMP, "patient"): (b"p" * 16, 1),
+        (PUMP, "clinician"): (b"c" * 16, 2),
+        (other, "service"): (b"s" * 16, 3),
+    }
+    store.drop(PUMP, "clinician")
+    assert store.roles(PUMP) == ["patient"]
+    held = store.get(PUMP, "patient")
+    assert held is not None
+    assert "7070" not in repr(held)  # a key is not in what a program prints
+
+
+def test_a_name_is_cut_to_what_a_message_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_module.getpass, "getuser", lambda: "\u00e9" * 20)
+    assert len(who_asks().encode()) <= 24
+
+
+# -- pairing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("SEC-2")
+def test_pairing_needs_the_button_and_is_done_once(
+    cisterna: Cisterna, unpaired: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cisterna.cli_pairing._WAIT_S", 0.1)
+    refused = cisterna("status")
+    assert refused.code == 1
+    assert "there is no clinician's key" in refused.err
+    assert "cisterna pair" in refused.err
+    listed = cisterna("ports", "--port", unpaired.port, "--json").json["ports"][0]
+    assert listed["identity"]["sealed"] == 0
+    assert listed["mode_name"] is None  # nothing of the therapy to who has no key
+    without = cisterna("pair")
+    assert without.code == 1
+    assert "service button" in without.err
+    with unpaired.hold_service():
+        assert cisterna("pair").code == 0
+    shown = cisterna("status", "--json")
+    assert shown.code == 0
+    assert shown.json["identity"]["sealed"] == 1
+    folder = KeyStore.of_user().folder
+    key = json.loads(next(folder.iterdir()).read_text())["roles"]["clinician"]["key"]
+    unpaired.cut_power()
+    assert bytes.fromhex(key) in unpaired.read_flash_file("/keys.0")
+
+
+def test_keys_outlive_a_restart_and_a_lost_one_is_paired_anew(
+    cisterna: Cisterna, unpaired: VirtualBench
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", "all", "--json").json["done"][0]["generation"] == 1
+    unpaired.cut_power()
+    unpaired.power_on()
+    assert cisterna("status").code == 0
+    path = next(KeyStore.of_user().folder.iterdir())
+    path.unlink()
+    assert cisterna("status").code == 1
+    with unpaired.hold_service():
+        assert cisterna("pair").code == 0
+    assert cisterna("status").code == 0
+
+
+def test_a_revoked_key_is_worthless_and_says_so(
+    cisterna: Cisterna, unpaired: VirtualBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair").code == 0
+        other = KeyStore(tmp_path / "other")
+        for held in KeyStore.of_user().all():
+            other.put(held.pump, held.role, held.key, held.generation)
+        assert cisterna("pair", "--revoke").code == 0
+    assert KeyStore.of_user().all() == []
+    monkeypatch.setenv(key_module.VARIABLE, str(other.folder))
+    shown = cisterna("status")
+    assert shown.code == 1
+    assert "has given out no clinician's key" in shown.err
+    monkeypatch.setenv(key_module.VARIABLE, str(tmp_path / "mine"))
+    with unpaired.hold_service():
+        assert cisterna("pair").code == 0  # another key
+    monkeypatch.setenv(key_module.VARIABLE, str(other.folder))
+    shown = cisterna("status")
+    assert shown.code == 1
+    assert "does not have the clinician's key that is here" in shown.err
+    listed = cisterna("pair", "--list")
+    assert listed.code == 0
+    assert "clinician" in listed.out
+
+
+def test_pair_list_tells_what_is_there(cisterna: Cisterna, unpaired: VirtualBench) -> None:
+    assert "No keys here" in cisterna("pair", "--list").out
+    with unpaired.hold_service():
+        cisterna("pair", "--role", "patient")
+    said = cisterna("pair", "--list", "--json").json
+    assert [(each["role"], each["generation"]) for each in said["keys"]] == [("patient", 1)]
+    assert said["pump"]["generations"] == {"patient": 1, "clinician": 0, "service": 0}
+    assert "key" not in said["keys"][0]
+
+
+def test_a_role_that_does_not_exist_is_a_usage_error(cisterna: Cisterna) -> None:
+    shown = cisterna("pair", "--role", "surgeon")
+    assert shown.code == 2
+    assert "clinician, service, patient, all" in shown.err
+
+
+# -- sessions -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_told_before_anything_is_sent_under_it(tmp_path: Path) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        wrong = KeyStore(tmp_path / "wrong")
+        wrong.put(bench.pump_id, "clinician", b"w" * 16, 1)
+        with pytest.raises(WrongKey, match="does not have the clinician's key"):
+            connect(bench.link(), keys=wrong)
+        with pytest.raises(NotPaired, match="no patient's key"):
+            connect(bench.link(), "patient", keys=wrong)
+
+
+@pytest.mark.requirement("INP-3")
+def test_two_programmers_at_once_are_both_named() -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        ann = Programmer(bench.link(), "clinician", keys=bench.keys, who="ann@ward")
+        ann.status()
+        bob = Programmer(bench.link(), "patient", keys=bench.keys, who="bob@home")
+        with pytest.raises(PumpBusy) as told:
+            bob.status()
+        for text in ("ann@ward as clinician", "bob@home as patient"):
+            assert text in str(told.value)
+        assert "30 s" in (told.value.remedy or "")
+        ann.status()
+        bench.advance(seconds=30)
+        assert bob.status().fault == 0
+        with pytest.raises(PumpBusy, match="bob@home"):
+            ann.session.open()
+        bob.close()
+        assert ann.status().fault == 0  # it opens a new session by itself
+
+
+@pytest.mark.requirement("SEC-5")
+def test_a_confirmation_never_goes_into_another_session() -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        first = bench.programmer()
+        prepared = first.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        with bench.programmer() as second:
+            second.status()
+            with pytest.raises(Refused, match="did not carry the command out"):
+                first.confirm(prepared)
+        assert first.status().wall_s == 0
+
+
+@pytest.mark.requirement("SEC-8")
+def test_a_session_that_was_silent_is_opened_anew() -> None:
+    with VirtualBench(seed=1, trace=False) as bench, bench.programmer() as pump:
+        opened = 0
+
+        def watch(sent: bool, packet: bytes, _inner: bytes | None) -> None:
+            nonlocal opened
+            opened += sent and packet[0] == 1 and packet[3] == messages.OPEN_SESSION.number
+
+        pump.session.on_frame = watch
+        bench.advance(seconds=179)
+        pump.status()
+        assert opened == 0
+        bench.advance(seconds=181)
+        pump.status()
+        assert opened == 1
+
+
+# -- a command whose outcome is not known --------------------------------------------------------
+
+
+class Cut:
+    """A link that is silent from ``deaf`` on: what was sent arrives, what is answered does not."""
+
+    def __init__(self, link: object) -> None:
+        self._link = link
+        self.deaf = False
+        self.name = "cut"
+        self._passed = 0.0
+
+    def write(self, data: bytes) -> None:
+        self._link.write(data)  # type: ignore[attr-defined]
+
+    def read(self, timeout_s: float) -> bytes:
+        if self.deaf:
+            self._passed += timeout_s
+            return b""
+        return self._link.read(timeout_s)  # type: ignore[attr-defined]
+
+    def now_s(self) -> float:
+        return self._link.now_s() + self._passed  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self._link.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_unknown_outcome_is_kept_and_settled_by_the_next_programmer(
+    arrives: bool, restart: bool
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        link = Cut(bench.link())
+        pump = Programmer(link, keys=bench.keys)
+        prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        link.deaf = True
+        if not arrives:
+            link.write = lambda data: None  # type: ignore[method-assign]
+        with pytest.raises(OutcomeUnknown):
+            pump.confirm(prepared)
+        assert bench.keys.pending(bench.pump_id) is not None
+        with pytest.raises(OutcomeUnknown):
+            pump.prepare(messages.SET_CLOCK, {"wall_s": 1_900_000_000})
+        if restart:
+            bench.cut_power()
+            bench.power_on()
+        with bench.programmer() as again:
+            again.settle()
+            wanted = "was carried out" if arrives else "not"
+            assert wanted in again.settled
+            assert (again.status().wall_s == 0) == (restart or not arrives)
+            assert bench.keys.pending(bench.pump_id) is None
+            done = again.set_clock(1_900_000_000)
+            assert again.log()[done.event].role == messages.CLINICIAN
+
+
+def test_what_happened_to_it_is_told_by_the_next_command(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    bench.keys.set_pending(
+        bench.pump_id,
+        {"token": "0102030405060708", "command": "stop_delivery", "boots": 1, "next_event": 0},
+    )
+    shown = cisterna("status")
+    assert shown.code == 0
+    assert "stop delivery, whose answer did not come, was not carried out" in shown.err
+    assert "answer did not come" not in cisterna("status").err
+
+
+def test_a_session_that_is_lost_says_nothing_of_a_command() -> None:
+    with VirtualBench(seed=1, trace=False) as bench, bench.programmer() as pump:
+        prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        bench.cut_power()
+        bench.power_on()
+        with pytest.raises(SessionLost):
+            pump.session.request(messages.CONFIRM, {"token": prepared.token})
