@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from cisterna import finding, ordering, screens, units
-from cisterna.amounts import format_duration, format_mass, format_rate, format_volume_nl
+from cisterna.amounts import (
+    format_dose_rate,
+    format_duration,
+    format_mass,
+    format_rate,
+    format_volume_nl,
+)
 from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
+from cisterna.guard import guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
-from cisterna.ordering import Order
+from cisterna.ordering import Order, Typed
 from cisterna.prescription import (
     LoadedPrescription,
     PrescriptionError,
@@ -26,7 +34,8 @@ from cisterna.prescription import (
     load,
     shipped,
 )
-from cisterna.programmer import Account, Done, Prepared, Programmer, Values
+from cisterna.prescription_v2 import dated
+from cisterna.programmer import SOFT_ASKS, Account, Done, Prepared, Programmer, Values
 from cisterna.run_samples import plain
 from pump_wire import messages
 
@@ -53,7 +62,7 @@ def program(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="A prescription file, or one that ships with Cisterna: baclofen, morphine.",
+            help="A prescription file, or one that ships with Cisterna: baclofen, morphine ...",
         ),
     ] = None,
     check: Annotated[
@@ -65,6 +74,23 @@ def program(
             metavar="FILE", help="Write what the pump runs as a prescription file; - for stdout."
         ),
     ] = None,
+    confirm_total: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help='The new 24-h total, "100 ug/day": needed when a dose changes by more than 20 %.',
+        ),
+    ] = None,
+    accept_warnings: Annotated[
+        bool,
+        typer.Option(help="Soft limits, and concentrations that are not the reservoir's."),
+    ] = False,
+    bridge: Annotated[
+        bool, typer.Option(help="A changed concentration begins with a bridge bolus.")
+    ] = False,
+    no_bridge_because: Annotated[
+        str | None, typer.Option(metavar="WHY", help="It does not, and why; kept by the pump.")
+    ] = None,
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
@@ -72,6 +98,8 @@ def program(
     """Program a prescription, or export the one in force.
 
     It is shown beside the one in force, checked by the pump, confirmed, read back and compared.
+    Where a dose changes by more than 20 % the new 24-h total must be typed; --yes does not stand
+    for it.
     """
     if (file is None) == (export is None):
         raise UsageError(
@@ -85,28 +113,88 @@ def program(
     if check:
         _show_checked(loaded, as_json)
         return
-    _program(str(file), loaded, port, yes, as_json)
+    answers = _Answers(confirm_total, accept_warnings, bridge, no_bridge_because)
+    _program(str(file), loaded, answers, port, yes, as_json)
+
+
+@dataclass
+class _Answers:
+    """What the command line says ahead, and what was agreed to then."""
+
+    confirm_total: str | None
+    accept_warnings: bool
+    bridge: bool
+    no_bridge: str | None
+    total_nl: int = 0
+    agreed: int = 0
+
+    def request(self) -> dict[str, Any]:
+        """Answers as ``Programmer.prepare_program`` wants them."""
+        answer = messages.NO_BRIDGE
+        if self.bridge:
+            answer = messages.BRIDGE
+        elif self.no_bridge is not None:
+            answer = messages.BRIDGE_REFUSED
+        return {
+            "total_nl": self.total_nl,
+            "agreed": self.agreed,
+            "bridge": answer,
+            "why": self.no_bridge or "",
+        }
+
+    def check(self, asks: int, yes: bool) -> None:
+        """Raise UsageError for what the pump asks and only the command line can answer."""
+        if asks & messages.ASK_BRIDGE:
+            raise UsageError(
+                "the concentration changes: tubing and catheter still hold the old one",
+                remedy="say --bridge, or --no-bridge-because and why",
+            )
+        if yes and not self.accept_warnings and screens.ask_words(asks):
+            raise UsageError(
+                "; ".join(screens.ask_words(asks)),
+                remedy="agree on a terminal, or say --accept-warnings",
+            )
 
 
 def _program(
-    name: str, loaded: LoadedPrescription, port: str | None, yes: bool, as_json: bool
+    name: str,
+    loaded: LoadedPrescription,
+    answers: _Answers,
+    port: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
+    if answers.bridge and answers.no_bridge is not None:
+        raise UsageError("--bridge and --no-bridge-because are two answers to one question")
     shown = screens.console()
-    therapy = loaded.therapy
+    therapies = [loaded.therapy]  # with the date its drugs expire, once the pump was asked
     before: list[Therapy | None] = []
     next_event: list[int] = []
     not_given_pl: list[int] = []
 
-    def show(pump: Programmer, _: Prepared, found: _ProgramBasis) -> None:
+    def prepare(pump: Programmer) -> Prepared:
+        if loaded.stability is not None and not therapies[0].stable_until_s:
+            refilled_s = pump.account().refill_wall_s or round(time.time())
+            therapies[:] = [dated(loaded.therapy, loaded.stability, refilled_s)]
+        return pump.prepare_program(therapies[0], **answers.request())
+
+    def show(pump: Programmer, prepared: Prepared, found: _ProgramBasis) -> None:
+        therapy = therapies[0]
         screens.title(shown, f"{plain(name)} for {_whose(pump)}")
         screens.change_screen(shown, found[1], therapy)
+        screens.guard_screen(shown, guard(found[1], therapy))
         seen = interrogate(pump)
         rows = screens.bolus_ends(seen)
         if seen.status.stop_reason == messages.BY_COMMAND:
             rows.append(("Now", "stopped by command; stays stopped until cisterna resume"))
+        if loaded.stability is not None:
+            rows.append(("Stability", screens.stability_words(loaded.stability)))
+        rows += screens.bridge_rows(prepared.echo, answers.no_bridge)
         screens.rows(shown, rows)
         for text in loaded.notes:
             screens.note(shown, f"  note: {text}", "yellow")
+        for text in screens.ask_words(prepared.echo["asks"]):
+            screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can run it.")
 
     def basis(pump: Programmer, prepared: Prepared) -> _ProgramBasis:
@@ -114,28 +202,59 @@ def _program(
         status = pump.status()
         next_event[:] = [status.next_event]
         stopped = status.stop_reason == messages.BY_COMMAND
-        return prepared.echo, before[0], stopped, status.mode == messages.SINGLE_BOLUS
+        echo = {key: value for key, value in prepared.echo.items() if key != "asks"}
+        _same_totals(echo, before[0], therapies[0])
+        answers.check(prepared.echo["asks"], yes)
+        return echo, before[0], stopped, status.mode == messages.SINGLE_BOLUS
+
+    def typed(found: _ProgramBasis) -> Typed:
+        seen = guard(found[1], therapies[0])
+        return Typed(
+            seen.must_be_typed,
+            "The dose changes by more than 20 %. Type the new 24-h total, as 100 ug/day:",
+            seen.check,
+            f'--confirm-total "{format_dose_rate(therapies[0].day_total.mass_ng, digits=3)}"'
+            " if that is what you mean",
+        )
+
+    def agree(prepared: Prepared) -> None:
+        answers.total_nl = therapies[0].total_nl
+        answers.agreed = prepared.echo["asks"] & SOFT_ASKS
 
     def after(pump: Programmer, done: Done) -> None:
-        pump.verify(therapy)
+        pump.verify(therapies[0])
         not_given_pl[:] = [_not_given_pl(pump, next_event[0], done)]
 
     order = Order(
         messages.SET_PRESCRIPTION,
-        lambda pump: pump.prepare_program(therapy),
+        prepare,
         basis,
         show,
         "Program it?",
         after,
+        typed,
+        agree,
     )
-    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    prepared, done, now = ordering.carry_out(
+        order, port, yes=yes, as_json=as_json, typed=answers.confirm_total
+    )
     if as_json:
+        stability = loaded.stability
         emit(
             {
                 **ordering.done_data(prepared, done, now),
                 "verified": True,
-                "prescription": therapy_data(therapy),
+                "prescription": therapy_data(therapies[0]),
                 "previous": therapy_data(before[0]),
+                "guard": guard(before[0], therapies[0]).as_data(),
+                "stability": None
+                if stability is None
+                else {
+                    "days": stability.days,
+                    "source": stability.source,
+                    "overridden": stability.overridden,
+                },
+                "profile": loaded.profile,
                 "bolus_not_given_pl": not_given_pl[0],
                 "notes": list(loaded.notes),
             }
@@ -145,6 +264,17 @@ def _program(
         if now.stop_reason == messages.BY_COMMAND:
             text += " The pump stays stopped until cisterna resume."
         screens.outcome(shown, text, now)
+
+
+def _same_totals(echo: Values, old: Therapy | None, new: Therapy) -> None:
+    """Raise CisternaError where the pump works out other 24-h totals than this programmer."""
+    for field, therapy in (("old_total_nl", old), ("new_total_nl", new)):
+        ours = 0 if therapy is None else therapy.total_nl
+        if echo[field] != ours:
+            raise CisternaError(
+                f"the pump works out a 24-h total of {format_volume_nl(echo[field])}, this "
+                f"programmer one of {format_volume_nl(ours)}: nothing was changed"
+            )
 
 
 def _not_given_pl(pump: Programmer, first: int, done: Done) -> int:

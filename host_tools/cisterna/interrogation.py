@@ -142,12 +142,16 @@ def therapy_data(therapy: Therapy | None) -> dict[str, Any] | None:
     if therapy is None:
         return None
     total = therapy.day_total
+    raw = dataclasses.asdict(therapy)
+    raw["week"] = list(therapy.week)
+    raw["others"] = [dataclasses.asdict(drug) for drug in therapy.others]
     return {
-        **dataclasses.asdict(therapy),
+        **raw,
         "mode_name": therapy.mode_name,
         "basal_rate_nl_day": therapy.basal_rate_nl_day,
         "day_volume_nl": number(total.volume_nl),
         "day_mass_ng": number(total.mass_ng),
+        "day_with_patient_nl": number(total.volume_nl + therapy.patients_nl),
     }
 
 

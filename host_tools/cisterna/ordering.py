@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,7 @@ from pump_wire.messages import (
 )
 
 Basis = TypeVar("Basis")
+STALE_S = 600  # what was shown longer ago is read and shown again before anything is done
 _NOTHING_DONE = "nothing was changed"
 
 
@@ -37,10 +39,23 @@ class NotAgreed(CisternaError):
 
 
 @dataclass(frozen=True)
+class Typed:
+    """A number that the user types so that it is surely meant. ``needed``: it must be, even with
+    --yes; ``check``: raises UsageError for another one; ``option``: how a script gives it."""
+
+    needed: bool
+    question: str
+    check: Callable[[str], None]
+    option: str
+
+
+@dataclass(frozen=True)
 class Order(Generic[Basis]):
     """``message``: the command. ``prepare``: has the pump check it. ``basis``: what the user's
     agreement rests on, compared before the pump is told to go on. ``show``: tells the user; called
-    at most once. ``question``: what is asked. ``after``: reads back what came of it."""
+    again when the user took long. ``question``: what is asked. ``after``: reads back what came of
+    it. ``typed``: what has to be typed instead of a yes, None: nothing. ``agree``: told what was
+    prepared once the user has agreed; it is prepared again then, with the answers."""
 
     message: Message
     prepare: Callable[[Programmer], Prepared]
@@ -48,6 +63,8 @@ class Order(Generic[Basis]):
     show: Callable[[Programmer, Prepared, Basis], None]
     question: str
     after: Callable[[Programmer, Done], None] = lambda _pump, _done: None
+    typed: Callable[[Basis], Typed | None] = lambda _basis: None
+    agree: Callable[[Prepared], None] | None = None
 
 
 def check_can_ask(yes: bool, as_json: bool) -> None:
@@ -56,7 +73,7 @@ def check_can_ask(yes: bool, as_json: bool) -> None:
         return
     if as_json:
         raise UsageError("--json asks no question: it needs --yes", _NOTHING_DONE)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _terminal():
         raise UsageError("there is no terminal to ask on: it needs --yes", _NOTHING_DONE)
 
 
@@ -69,12 +86,22 @@ def agreed(question: str) -> bool:
         return False
 
 
+def asked_for(question: str) -> str:
+    """What the user types on the terminal; empty at the end of input."""
+    try:
+        return input(f"{question} ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
 def carry_out(
-    order: Order[Any], port: str | None, *, yes: bool, as_json: bool
+    order: Order[Any], port: str | None, *, yes: bool, as_json: bool, typed: str | None = None
 ) -> tuple[Prepared, Done, Status]:
     """Prepare, show, ask unless ``yes``, confirm, read back. Returns what the pump does then, too.
 
-    Raises UsageError, NotAgreed, Refused, OutcomeUnknown, or what ``open_pump`` raises.
+    ``typed``: what was given in place of typing it. Raises UsageError, NotAgreed, Refused,
+    OutcomeUnknown, or what ``open_pump`` raises.
     """
     check_can_ask(yes, as_json)
     with open_pump(port) as pump:
@@ -82,21 +109,54 @@ def carry_out(
         basis = order.basis(pump, prepared)
         if not as_json:
             order.show(pump, prepared, basis)
-        if yes:
+        shown_s = _now_s()
+        asked = order.typed(basis)
+        if asked is not None and typed is not None:
+            asked.check(typed)
+        must_type = asked is not None and asked.needed and typed is None
+        if asked is not None and must_type and (as_json or not _terminal()):
+            raise UsageError(
+                f"this must be typed, and --yes does not stand for it: {asked.option}",
+                _NOTHING_DONE,
+            )
+        if yes and not must_type:
+            if order.agree is not None:
+                order.agree(prepared)
+                prepared = _prepare(order, pump)
             return prepared, *_confirm(order, pump, prepared)
         where, who = pump.session.link.name, pump.identity.serial
-    if not agreed(order.question):
-        raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
-    with open_pump(where) as pump:
-        if pump.identity.serial != who:
-            raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
-        prepared = _prepare(order, pump)
-        if order.basis(pump, prepared) != basis:
-            raise NotAgreed(
-                f"the pump has changed since you were asked: {_NOTHING_DONE}",
-                remedy="repeat the command and look again",
-            )
-        return prepared, *_confirm(order, pump, prepared)
+    while True:
+        if asked is not None and must_type:
+            answer = asked_for(asked.question)
+            if not answer:
+                raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
+            asked.check(answer)
+        elif not agreed(order.question):
+            raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
+        with open_pump(where) as pump:
+            if pump.identity.serial != who:
+                raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
+            if order.agree is not None:
+                order.agree(prepared)
+            prepared = _prepare(order, pump)
+            if order.basis(pump, prepared) != basis:
+                raise NotAgreed(
+                    f"the pump has changed since you were asked: {_NOTHING_DONE}",
+                    remedy="repeat the command and look again",
+                )
+            if _now_s() - shown_s <= STALE_S:
+                return prepared, *_confirm(order, pump, prepared)
+            print(f"What you saw is older than {STALE_S // 60} minutes; it was read again:")
+            order.show(pump, prepared, basis)
+            shown_s = _now_s()
+
+
+def _now_s() -> float:
+    return time.monotonic()
+
+
+def _terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 _LOOK = "cisterna status shows what it does"

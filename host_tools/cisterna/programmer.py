@@ -12,15 +12,17 @@ import dataclasses
 import struct
 import time
 from binascii import crc32
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cisterna import units
 from cisterna.dose import volume_of_mass_nl
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
+from cisterna.guard import guard
 from cisterna.keys import ROLES, KeyStore
-from cisterna.prescription import Therapy
+from cisterna.mixture import MOST_DRUGS, Drug, Mixture
+from cisterna.prescription import Therapy, drug_octets, drug_of_octets, parts_crc
 from cisterna.session import (
     REPLY_S,
     TRIES,
@@ -36,6 +38,16 @@ from cisterna.transport import Link
 from pump_wire import messages
 from pump_wire.codec import MAX_BODY
 from pump_wire.messages import Message
+
+NEVER = 1 << 62  # of an Outlook: not at all, or no limit
+
+# What whoever programs may accept without typing.
+SOFT_ASKS = (
+    messages.ASK_SOFT_DAY
+    | messages.ASK_SOFT_BOLUS
+    | messages.ASK_SOFT_RAISED
+    | messages.ASK_MIXTURE
+)
 
 _VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
 
@@ -113,6 +125,28 @@ class Account:
     measured_pl: int
     before_delivered_pl: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The therapy ahead. Fields as GET_THERAPY's reply; NEVER: not at all, or no limit."""
+
+    patient_us: int
+    patient_used: int
+    hour_pl: int
+    day_pl: int
+    room_nl: int
+    low_us: int
+    empty_us: int
+    refill_us: int
+    total_nl: int
+    bridge: int
+    bridge_left_nl: int
+    why: str
+    clock: int
+    utc_offset_min: int
+    step: int
+    next_us: int
 
 
 @dataclass(frozen=True)
@@ -392,14 +426,40 @@ class Programmer:
         return self.session.request(messages.GET_MEMORY, {})["heap_free"]
 
     def prescription(self) -> Therapy | None:
-        """The prescription in force; None when none was ever committed."""
+        """The prescription in force, with its parts; None when none was ever committed.
+
+        Raises CisternaError when the parts are not those that it names.
+        """
         try:
             values = self.session.request(messages.GET_PRESCRIPTION, {})
         except Refused as refusal:
             if refusal.name == "no_prescription":
                 return None
             raise
-        return _row(Therapy, values)
+        numbers = sorted(set(values["week"])) if values["mode"] == messages.FLEX else []
+        numbers += range(messages.DRUG_PARTS, messages.DRUG_PARTS + MOST_DRUGS - 1)
+        wanted = numbers if values["parts_crc"] else []
+        parts = {number: self.part(number) for number in wanted}
+        if parts_crc(parts) != values["parts_crc"]:
+            raise CisternaError(
+                "the pump's prescription and its parts do not belong together",
+                remedy="somebody programs it now: repeat the command",
+            )
+        return Therapy.of_values(values, parts)
+
+    def part(self, number: int) -> bytes:
+        """A part of the prescription in force, or a drug in the reservoir; empty: none."""
+        return self.session.request(messages.GET_PART, {"part": number})["octets"]
+
+    def reservoir(self) -> tuple[Drug, ...]:
+        """The drugs in the reservoir, as far as the pump was told; none: it was not."""
+        first = messages.RESERVOIR_PARTS
+        octets = (self.part(number) for number in range(first, first + MOST_DRUGS))
+        return tuple(drug_of_octets(part) for part in octets if part)
+
+    def outlook(self) -> Outlook:
+        """What the pump knows of the therapy ahead."""
+        return _row(Outlook, self.session.request(messages.GET_THERAPY, {}))
 
     def events(
         self, first: int = 0, progress: Callable[[int, int], None] | None = None
@@ -580,13 +640,62 @@ class Programmer:
     def _do(self, message: Message, request: Values) -> Done:
         return self.confirm(self.prepare(message, request))
 
-    def prepare_program(self, therapy: Therapy) -> Prepared:
-        """Prepare to commit ``therapy``."""
-        return self.prepare(messages.SET_PRESCRIPTION, dataclasses.asdict(therapy))
+    def stage(self, parts: Mapping[int, bytes]) -> None:
+        """Have the pump hold these parts, and no others, for the next prescription or fill."""
+        self.session.request(messages.WRITE_PART, {"part": 255, "octets": b""})
+        for number, octets in parts.items():
+            reply = self.session.request(messages.WRITE_PART, {"part": number, "octets": octets})
+            so_far = {other: parts[other] for other in parts if other <= number}
+            if reply["crc"] != parts_crc(so_far):
+                raise CisternaError(f"part {number} did not arrive as it was sent")
 
-    def program(self, therapy: Therapy) -> Done:
-        """Commit ``therapy``, read it back and compare. Raises CisternaError if they differ."""
-        done = self._do(messages.SET_PRESCRIPTION, dataclasses.asdict(therapy))
+    def prepare_program(
+        self,
+        therapy: Therapy,
+        *,
+        total_nl: int = 0,
+        agreed: int = 0,
+        bridge: int = messages.NO_BRIDGE,
+        why: str = "",
+    ) -> Prepared:
+        """Prepare to commit ``therapy``; the echo's ``asks`` are what is still to be agreed to.
+
+        ``total_nl``: the new 24-h total as it was typed, 0 not typed; ``agreed``: bits of
+        ASK_SOFT_DAY ... ; ``bridge``: BRIDGE, or BRIDGE_REFUSED with ``why``.
+        """
+        if therapy.parts:
+            self.stage(therapy.parts)
+        answers = {"total_nl": total_nl, "agreed": agreed, "bridge": bridge, "why": why}
+        return self.prepare(messages.SET_PRESCRIPTION, {**therapy.values(), **answers})
+
+    def program(
+        self,
+        therapy: Therapy,
+        *,
+        confirm_total: str | None = None,
+        accept_warnings: bool = False,
+        bridge: bool = False,
+        no_bridge: str = "",
+    ) -> Done:
+        """Commit ``therapy``, read it back and compare. Raises CisternaError if they differ.
+
+        ``confirm_total``: the new 24-h total, "100 ug/day"; a program that calls this without it
+        has said the total by the therapy itself. ``accept_warnings``: soft limits that are crossed
+        or raised, and concentrations that are not the reservoir's. ``bridge``: a changed
+        concentration begins with a bridge bolus; ``no_bridge``: why it does not. Raises Refused
+        ("not_agreed") for what was not answered.
+        """
+        if confirm_total is not None:
+            guard(self.prescription(), therapy).check(confirm_total)
+        answer = messages.BRIDGE if bridge else messages.BRIDGE_REFUSED
+        prepared = self.prepare_program(
+            therapy,
+            total_nl=therapy.total_nl,
+            agreed=SOFT_ASKS if accept_warnings else 0,
+            bridge=answer if bridge or no_bridge else messages.NO_BRIDGE,
+            why=no_bridge,
+        )
+        done = self.confirm(prepared)
         self.verify(therapy)
         return done
 
@@ -626,6 +735,25 @@ class Programmer:
         """Start a single bolus; see ``prepare_bolus``."""
         return self.confirm(self.prepare_bolus(dose, over))
 
+    def prepare_prime(self, volume: str | int, over: str | int) -> Prepared:
+        """Prepare a priming bolus. ``volume``: nL, or text; ``over``: us, or text."""
+        duration_us = units.parse_duration(over) if isinstance(over, str) else over
+        request = {"volume_nl": _volume_nl(volume), "duration_us": duration_us}
+        return self.prepare(messages.START_PRIME, request)
+
+    def prime(self, volume: str | int, over: str | int) -> Done:
+        """Fill tubing and catheter; see ``prepare_prime``."""
+        return self.confirm(self.prepare_prime(volume, over))
+
+    def request_bolus(self) -> Done:
+        """The patient's bolus, as the prescription permits it. Raises Refused with the reason:
+        lockout, patient_max, volume_limit, not_permitted ..."""
+        return self._do(messages.REQUEST_BOLUS, {})
+
+    def resume_bridge(self) -> Done:
+        """Go on with a cancelled bridge bolus; ``cancel_bolus`` cancels it."""
+        return self._do(messages.RESUME_BRIDGE, {})
+
     def cancel_bolus(self) -> Done:
         """End the running bolus."""
         return self._do(messages.CANCEL_BOLUS, {})
@@ -639,26 +767,55 @@ class Programmer:
         return self._do(messages.RESUME, {})
 
     def prepare_refill(
-        self, measured: str | int, fill: str | int, reason: str = "scheduled"
+        self,
+        measured: str | int,
+        fill: str | int,
+        reason: str = "scheduled",
+        *,
+        rest: str | int = 0,
+        drugs: Mixture | None = None,
     ) -> Prepared:
-        """Prepare to record a refill. Volumes: nL, or text with a unit."""
-        return self.prepare(
-            messages.RECORD_REFILL,
-            {
-                "measured_nl": _volume_nl(measured),
-                "fill_nl": _volume_nl(fill),
-                "reason": reason,
-            },
-        )
+        """Prepare to record a refill. Volumes: nL, or text with a unit; ``rest``: what was left in
+        and mixes with the fill; ``drugs``: what the fill is, None: what was in it before."""
+        request: Values = {
+            "measured_nl": _volume_nl(measured),
+            "fill_nl": _volume_nl(fill),
+            "rest_nl": _volume_nl(rest),
+            "reason": reason,
+        }
+        if drugs is not None:
+            parts = {
+                number: drug_octets(drug)
+                for number, drug in enumerate(drugs.drugs, messages.FILL_PARTS)
+            }
+            self.stage(parts)
+            request["fill_crc"] = parts_crc(parts)
+        return self.prepare(messages.RECORD_REFILL, request)
 
-    def refill(self, measured: str | int, fill: str | int, reason: str = "scheduled") -> Done:
-        """Record a refill; ``Done.echo`` tells expected residual, discrepancy, ratio and flag."""
-        return self.confirm(self.prepare_refill(measured, fill, reason))
+    def refill(
+        self,
+        measured: str | int,
+        fill: str | int,
+        reason: str = "scheduled",
+        *,
+        rest: str | int = 0,
+        drugs: Mixture | None = None,
+    ) -> Done:
+        """Record a refill; ``Done.echo`` tells expected residual, discrepancy, ratio, flag and
+        what is in the reservoir then."""
+        return self.confirm(self.prepare_refill(measured, fill, reason, rest=rest, drugs=drugs))
 
-    def set_clock(self, wall_s: int | None = None) -> Done:
-        """Set the pump's wall time, seconds since 1970-01-01 UTC; this computer's by default."""
+    def set_clock(self, wall_s: int | None = None, utc_offset_min: int | None = None) -> Done:
+        """Set the pump's wall time, seconds since 1970-01-01 UTC, and its time zone, minutes that
+        local time is ahead of UTC; this computer's by default."""
         now = int(time.time()) if wall_s is None else wall_s
-        return self._do(messages.SET_CLOCK, {"wall_s": now})
+        offset = local_offset_min() if utc_offset_min is None else utc_offset_min
+        return self._do(messages.SET_CLOCK, {"wall_s": now, "utc_offset_min": offset})
+
+
+def local_offset_min() -> int:
+    """Minutes that this computer's local time is ahead of UTC."""
+    return round((time.localtime().tm_gmtoff or 0) / 60)
 
 
 def completed(message: Message, request: Values) -> Values:
@@ -705,6 +862,8 @@ def as_data(row: Any) -> Values:
 
 
 __all__ = [
+    "NEVER",
+    "SOFT_ASKS",
     "Account",
     "Alarm",
     "Alarms",
@@ -713,6 +872,7 @@ __all__ = [
     "FaultRecord",
     "Identity",
     "NoReply",
+    "Outlook",
     "Prepared",
     "Programmer",
     "Status",

@@ -20,25 +20,36 @@ from cisterna.amounts import (
     exact_decimal,
     format_concentration,
     format_dose_rate,
+    format_duration,
     format_mass,
     format_rate,
     format_volume_nl,
     format_volume_pl,
 )
 from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
+from cisterna.dose import mass_of_volume_ng
+from cisterna.drugs import Stability
 from cisterna.finding import Answer
+from cisterna.guard import MOST_UNTYPED, Guard, change_words
 from cisterna.interrogation import Interrogation
+from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
 from cisterna.programmer import Account, Alarm, Event, FaultRecord, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
+    ASK_MIXTURE,
+    ASK_SOFT_BOLUS,
+    ASK_SOFT_DAY,
+    ASK_SOFT_RAISED,
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
     EMPTY_RESERVOIR,
     FAULTS,
+    FLEX,
     MODES,
     NO_PRESCRIPTION,
+    PERIODIC_BOLUS,
     RESET_CAUSES,
     SINGLE_BOLUS,
     STOPPED,
@@ -124,19 +135,13 @@ def pump_clock(us: int) -> str:
 
 
 def change(old: int | Fraction, new: int | Fraction) -> Text:
-    """By how much ``new`` differs from ``old``, with the factor where it is large."""
+    """By how much ``new`` differs from ``old``, with the factor where it is large: "24x"."""
+    text = change_words(old, new)
     if old == new:
-        return Text("unchanged", style=_QUIET)
+        return Text(text, style=_QUIET)
     if not old or not new:
-        return Text("from nothing" if not old else "to nothing", style=_LOUD)
-    percent = signed(exact_decimal(100 * (Fraction(new) - old) / old, digits=1))
-    factor = Fraction(new) / old
-    text = f"{percent} %"
-    if factor >= 2:
-        text += f", {exact_decimal(factor, digits=2)} times as much"
-    elif factor <= Fraction(1, 2):
-        text += f", 1/{exact_decimal(1 / factor, digits=2)} of it"
-    large = not Fraction(8, 10) <= factor <= Fraction(12, 10)
+        return Text(text, style=_LOUD)
+    large = abs(Fraction(new) - old) > MOST_UNTYPED * old
     return Text(text, style=_BAD if large else "")
 
 
@@ -409,27 +414,111 @@ def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> No
         note(shown, f"  note: {text}", "yellow")
 
 
-def _therapy_lines(therapy: Therapy) -> list[tuple[str, str, int | Fraction | None]]:
-    """Name, value in words, and the number by which a change is measured."""
+_Line = tuple[str, str, int | Fraction | None]
+
+
+def _therapy_lines(therapy: Therapy) -> list[_Line]:
+    """Name, value in words, and the number by which a change is measured. Lines that begin alike
+    are the same setting."""
     total = therapy.day_total
-    return [
+    lines: list[_Line] = [
         ("Drug", plain(therapy.drug), None),
         (
             "Concentration",
             format_concentration(therapy.concentration_ng_ml),
             therapy.concentration_ng_ml,
         ),
-        ("Mode", therapy.mode_name, None),
-        ("Rate", format_rate(therapy.basal_rate_nl_day), therapy.basal_rate_nl_day),
-        ("24 h volume", format_volume_nl(total.volume_nl, digits=6), total.volume_nl),
-        ("24 h drug", mass(total.mass_ng), total.mass_ng),
+    ]
+    for drug in therapy.others:
+        lines.append((f"with {plain(drug.name)}", _concentration(drug), drug.concentration_ng_ml))
+    lines.append(("Mode", therapy.mode_name, None))
+    if therapy.mode == FLEX:
+        lines += [
+            (f"Steps {days}", words, None) for days, words in flex_words(therapy, _STEP_WIDTH)
+        ]
+    else:
+        lines.append(("Rate", format_rate(therapy.basal_rate_nl_day), therapy.basal_rate_nl_day))
+    if therapy.mode == PERIODIC_BOLUS:
+        lines += [
+            ("Periodic bolus", _dose_words(therapy, therapy.bolus_nl), therapy.bolus_nl),
+            ("  over", _seconds(therapy.bolus_s), therapy.bolus_s),
+            ("  every", _seconds(therapy.interval_s), therapy.interval_s),
+        ]
+    lines.append(("24 h volume", format_volume_nl(total.volume_nl, digits=6), total.volume_nl))
+    masses = therapy.mixture.masses_ng(total.volume_nl)
+    lines.append(("24 h drug", mass(total.mass_ng), total.mass_ng))
+    for drug, amount in zip(therapy.others, masses[1:], strict=True):
+        lines.append((f"24 h {plain(drug.name)}", mass(amount), amount))
+    if therapy.patient_nl:
+        with_patient = total.volume_nl + therapy.patients_nl
+        lines += [
+            ("Patient bolus", _dose_words(therapy, therapy.patient_nl), therapy.patient_nl),
+            (
+                "  over, lockout",
+                f"{_seconds(therapy.patient_s)}, {_seconds(therapy.lockout_s)}",
+                None,
+            ),
+            ("  at most in 24 h", str(therapy.patient_max), therapy.patient_max),
+            (
+                "24 h with all",
+                _dose_words(therapy, with_patient),
+                with_patient,
+            ),
+        ]
+    for name, value in (
+        ("Limit in 1 h", therapy.hour_nl),
+        ("Limit in 24 h", therapy.day_nl),
+        ("Soft limit 24 h", therapy.soft_day_nl),
+        ("Soft limit bolus", therapy.soft_bolus_nl),
+        ("Tubing", therapy.tubing_nl),
+        ("Catheter", therapy.catheter_nl),
+    ):
+        if value:
+            lines.append((name, format_volume_nl(value), value))
+    if therapy.stable_until_s:
+        lines.append(("Stable until", wall(therapy.stable_until_s), None))
+    return [
+        *lines,
         ("Reservoir", format_volume_nl(therapy.capacity_nl), therapy.capacity_nl),
         ("Low mark", format_volume_nl(therapy.low_mark_nl), therapy.low_mark_nl),
     ]
 
 
+_STEP_WIDTH = 26  # columns of a day's steps in a comparison
+_DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+
+
+def flex_words(therapy: Therapy, width: int = 0) -> list[tuple[str, str]]:
+    """Days and their steps in words, days with the same steps together. ``width``: break there."""
+    found: list[tuple[str, str]] = []
+    for number, pattern in enumerate(therapy.patterns):
+        days = " ".join(_DAYS[day] for day in range(7) if therapy.week[day] == number)
+        if days == " ".join(_DAYS[:5]):
+            days = "Mo-Fr"
+        elif len(days.split()) == 7:
+            days = "daily"
+        steps = [
+            f"{minute // 60:02d}:{minute % 60:02d} {format_rate(rate)}" for minute, rate in pattern
+        ]
+        found.append((days, ("\n" if width else ", ").join(steps)))
+    return found
+
+
+def _concentration(drug: Drug) -> str:
+    return format_concentration(drug.concentration_ng_ml, digits=3)
+
+
+def _seconds(seconds: int) -> str:
+    return format_duration(seconds * 1_000_000)
+
+
+def _dose_words(therapy: Therapy, volume_nl: int | Fraction) -> str:
+    held = mass_of_volume_ng(volume_nl, therapy.concentration_ng_ml)
+    return f"{format_volume_nl(volume_nl, digits=6)} = {mass(held)}"
+
+
 def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
-    """The prescription in force and the new one side by side."""
+    """The prescription in force and the new one side by side, every setting of both."""
     if old is None:
         therapy_screen(shown, new, ())
         rows(shown, [("In force now", "nothing")])
@@ -439,26 +528,84 @@ def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
     table.add_column("Now", overflow="fold")
     table.add_column("New", style=_LOUD, overflow="fold")
     table.add_column("Change")
-    lines = zip(_therapy_lines(old), _therapy_lines(new), strict=True)
-    for (name, was, was_amount), (_, value, amount) in lines:
+    before = {name: (value, amount) for name, value, amount in _therapy_lines(old)}
+    after = {name: (value, amount) for name, value, amount in _therapy_lines(new)}
+    for name in _merged(list(before), list(after)):
+        was, was_amount = before.get(name, ("", None))
+        value, amount = after.get(name, ("", None))
         if amount is not None and was_amount is not None:
             differs = change(was_amount, amount)
         elif value == was:
             differs = Text("unchanged", style=_QUIET)
         else:
-            differs = Text("changed", style=_BAD)
+            word = "new" if name not in before else "gone" if name not in after else "changed"
+            differs = Text(word, style=_BAD)
         table.add_row(f"  {name}", was, value, differs)
     shown.print(table)
-    if (old.drug, old.concentration_ng_ml) != (
-        new.drug,
-        new.concentration_ng_ml,
-    ):
-        note(
-            shown,
-            "  Another drug or concentration: tubing and catheter still hold the old one, and"
-            " there is no bridge bolus in this version.",
-            "yellow",
-        )
+
+
+def _merged(first: list[str], second: list[str]) -> list[str]:
+    """The names of both lists, those of each in its order."""
+    found: list[str] = []
+    rest = list(second)
+    for name in first:
+        if name in rest:
+            at = rest.index(name)
+            found += rest[:at]
+            del rest[: at + 1]
+        if name not in found:
+            found.append(name)
+    return found + [name for name in rest if name not in found]
+
+
+def guard_screen(shown: Console, seen: Guard) -> None:
+    """The 24-h totals, old and new, in one line; loud where the change is large."""
+    old, new = seen.old, seen.new
+    rate = format_rate(new.day_total.volume_nl, digits=6)
+    text = f"{dose_rate(new.day_total.mass_ng)} of {plain(new.drug)} = {rate}"
+    if old is None:
+        rows(shown, [("24-h total, new", text), ("24-h total, old", "none")])
+        return
+    before = format_rate(old.day_total.volume_nl, digits=6)
+    was = f"{dose_rate(old.day_total.mass_ng)} of {plain(old.drug)} = {before}"
+    line = Text(text, style=_LOUD)
+    rows(shown, [("24-h total, old", was), ("24-h total, new", line)])
+    if seen.change is not None:
+        words = f"{seen.change.words} ({plain(seen.change.drug)})"
+        style = _BAD if seen.must_be_typed else ""
+        rows(shown, [("Largest change", Text(words, style=style))])
+
+
+def stability_words(stability: Stability) -> str:
+    """How long the drugs may stay, and who says so."""
+    by = f"override: {stability.source}" if stability.overridden else stability.source
+    return f"{stability.days} days from the refill ({plain(by)})"
+
+
+def bridge_rows(echo: Values, why_not: str | None) -> list[tuple[str, Value]]:
+    """What becomes of the old drug in tubing and catheter; none where no concentration changes."""
+    if why_not is not None:
+        text = "NONE: the old drug comes first, at the new rate"
+        return [("Bridge bolus", Text(text, style=_BAD)), ("  because", plain(why_not))]
+    if not echo["bridge_nl"]:
+        return []
+    during = format_rate(echo["bridge_rate_nl_day"])
+    last = span(echo["bridge_us"])
+    volume_words = format_volume_nl(echo["bridge_nl"])
+    return [("Bridge bolus", f"{volume_words} of the old drug at {during} first, for {last}")]
+
+
+_ASK_WORDS = {
+    ASK_SOFT_DAY: "the 24-h total with every patient bolus is above the soft limit",
+    ASK_SOFT_BOLUS: "a bolus is above the soft limit",
+    ASK_SOFT_RAISED: "a soft limit is raised or taken away",
+    ASK_MIXTURE: "the concentrations are not those of what is in the reservoir",
+}
+
+
+def ask_words(asks: int) -> list[str]:
+    """What must be agreed to, in words, without the total and the bridge."""
+    return [words for bit, words in _ASK_WORDS.items() if asks & bit]
 
 
 def refill_screen(shown: Console, found: Values, request: Values, account: Account) -> None:

@@ -263,6 +263,23 @@ def parse_volume_per_length(
     return _parse(_VOLUME_PER_LENGTH, text, low_nl_cm, high_nl_cm, name)
 
 
+def parse_ratio(text: object, name: str = "ratio") -> Fraction:
+    """A bare number from above 0 to 1,000,000, such as a concentration against another."""
+    if not isinstance(text, str) or not re.fullmatch(_NUMBER, text) or len(text) > MAX_TEXT:
+        problem = "is no number without a unit, as text in digits 0 to 9"
+        raise QuantityError(name, str(text), problem, (), 'write it like "2" or "0.25"')
+    value = Fraction(text)
+    if not 0 < value <= 1_000_000:
+        raise QuantityError(name, text, "is not from above 0 to 1000000", (), "check it")
+    return value
+
+
+def is_rate(text: str) -> bool:
+    """True if ``text`` has the unit of a rate, and not of a dose rate."""
+    match = _QUANTITY.fullmatch(text)
+    return match is not None and match["unit"] in _RATE.spellings
+
+
 def parse_density(
     text: str,
     low_ng_ml: int | None = None,
@@ -404,6 +421,7 @@ __all__ = [
     "format_volume_nl",
     "format_volume_per_length",
     "format_volume_pl",
+    "is_rate",
     "parse_concentration",
     "parse_density",
     "parse_dose",
@@ -412,6 +430,7 @@ __all__ = [
     "parse_length",
     "parse_mass",
     "parse_rate",
+    "parse_ratio",
     "parse_temperature",
     "parse_volume",
     "parse_volume_per_length",

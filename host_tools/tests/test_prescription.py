@@ -55,16 +55,27 @@ def refusal(text: str) -> PrescriptionError:
 def test_therapy_is_what_set_prescription_carries():
     names = [name for name, *_ in SET_PRESCRIPTION.request]
     fields = [field.name for field in dataclasses.fields(Therapy)]
-    assert fields == names[: len(fields)]
+    carried = names[: names.index("parts_crc")]
+    assert fields == [*carried, "patterns", "others"]  # the last two are the parts
     body = bytearray(224)
-    values = completed(SET_PRESCRIPTION, dataclasses.asdict(BACLOFEN))
-    end = encode(SET_PRESCRIPTION.request, values, body)
-    back = decode(SET_PRESCRIPTION.request, bytes(body[:end]))
-    assert Therapy(**{name: back[name] for name in fields}) == BACLOFEN
+    for name in prescription.shipped():
+        therapy = prescription.load(prescription.shipped()[name]).therapy
+        values = completed(SET_PRESCRIPTION, therapy.values())
+        end = encode(SET_PRESCRIPTION.request, values, body)
+        back = decode(SET_PRESCRIPTION.request, bytes(body[:end]))
+        assert Therapy.of_values(back, therapy.parts) == therapy
 
 
 def test_shipped_prescriptions_load_exactly_and_say_what_they_are_not():
-    assert list(prescription.shipped()) == ["baclofen", "morphine"]
+    assert list(prescription.shipped()) == [
+        "baclofen",
+        "baclofen_2000",
+        "baclofen_flex",
+        "external_mixture",
+        "morphine",
+        "morphine_bupivacaine",
+        "ziconotide",
+    ]
     for name, therapy in (("baclofen", BACLOFEN), ("morphine", MORPHINE)):
         path = prescription.shipped()[name]
         loaded = prescription.load(path)
@@ -127,7 +138,7 @@ def test_exactly_one_of_rate_and_dose_rate(rates):
             "concentration_ng_ml",
             "is above the highest allowed, 1000000 mg/mL",
         ),
-        ({"mode": 3}, "mode", 'mode 3 is none of "simple continuous", "minimum rate", "stopped"'),
+        ({"mode": 9}, "mode", 'mode 9 is none of "simple continuous", "minimum rate", "stopped"'),
         ({"mode": -1}, "mode", "mode -1 is none of"),
         (
             {"rate_nl_day": 47_000},
@@ -393,7 +404,7 @@ BAD_FILES = [
         "",
     ),
     (edited("format = 1\n", ""), 1, ["the file has no format"], "format = 1"),
-    (edited("format = 1", "format = 2"), 2, ['format "2" is not known', "format 1"], ""),
+    (edited("format = 1", "format = 3"), 2, ['format "3" is not known', "format 1 and 2"], ""),
     (edited("format = 1", 'format = "1"'), 2, ['format "1" is not known'], ""),
     (edited("format = 1", "format = true"), 2, ['format "true" is not known'], ""),
     (edited("format = 1", "format = 1.0"), 2, ['format "1.0" is not known'], ""),

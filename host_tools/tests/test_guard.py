@@ -1,0 +1,215 @@
+"""The guard on a change of dose: what is shown, what must be typed, and no way round it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cisterna import ordering, prescription
+from cisterna.bench_virtual import VirtualBench
+from cisterna.guard import WrongTotal, change_words, guard
+from cisterna.prescription import Therapy
+from cisterna.units import QuantityError
+from host_tools.tests.conftest import Cisterna, Other
+
+BACLOFEN = prescription.load(prescription.shipped()["baclofen"]).therapy
+FLEX = prescription.load(prescription.shipped()["baclofen_flex"]).therapy
+MIXTURE = prescription.load(prescription.shipped()["morphine_bupivacaine"]).therapy
+
+
+def at(rate_nl_day: int) -> Therapy:
+    """Baclofen at a rate."""
+    return dataclasses.replace(BACLOFEN, rate_nl_day=rate_nl_day)
+
+
+def written(tmp_path: Path, text: str) -> str:
+    """A prescription file of baclofen with another dose rate."""
+    file = tmp_path / "rx.toml"
+    shipped = prescription.shipped()["baclofen"].read_text()
+    file.write_text(shipped.replace("100 ug/day", text))
+    return str(file)
+
+
+@pytest.mark.requirement("THE-5")
+def test_field_mistake_60_ug_a_day_typed_as_60_ug_an_hour_shows_24x(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    meant = written(tmp_path, "60 ug/day")
+    assert cisterna("program", meant, "--yes").code == 0
+    typed = written(tmp_path, "60 ug/h")
+    refused = cisterna("program", typed, "--yes")
+    assert refused.code == 2
+    assert "+2300 %, 24x" in refused.out
+    lines = [" ".join(line.split()) for line in refused.out.splitlines()]
+    assert "24-h total, old 60 ug/day of baclofen = 0.12 mL/day" in lines
+    assert "24-h total, new 1.44 mg/day of baclofen = 2.88 mL/day" in lines
+    assert '--confirm-total "1.44 mg/day"' in refused.err
+    # What was meant is not what is programmed, and the guard says so.
+    wrong = cisterna("program", typed, "--yes", "--confirm-total", "60 ug/day")
+    assert wrong.code == 2
+    assert "is not what would be delivered, 1.44 mg/day" in wrong.err
+    with bench.programmer() as pump:
+        stored = pump.prescription()
+        assert stored is not None
+        assert stored.rate_nl_day == 120_000
+        events = [event.name for event in pump.log()]
+        assert events.count("prescription_committed") == 1
+
+
+@pytest.mark.requirement("THE-5")
+@pytest.mark.parametrize("how", [("--yes",), ("--yes", "--json")])
+@pytest.mark.parametrize(
+    ("dose_rate", "needed"),
+    [("120 ug/day", False), ("120.5 ug/day", True), ("80 ug/day", False), ("79.5 ug/day", True)],
+)
+def test_20_percent_is_the_limit_and_yes_does_not_skip_it(
+    cisterna: Cisterna,
+    bench: VirtualBench,
+    tmp_path: Path,
+    dose_rate: str,
+    needed: bool,
+    how: tuple[str, ...],
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    file = written(tmp_path, dose_rate)
+    assert cisterna("program", file, *how).code == (2 if needed else 0)
+    if needed:
+        with bench.programmer() as pump:
+            assert pump.prescription() == BACLOFEN
+        done = cisterna("program", file, "--yes", "--json", "--confirm-total", dose_rate)
+        assert done.code == 0
+        found = done.json["guard"]
+        assert found["must_be_typed"] is True
+        assert found["old_day_mass_ng"] == 100_000
+    assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.requirement("THE-5")
+@pytest.mark.parametrize(
+    ("typed", "code", "says"),
+    [
+        ("200 ug/day\n", 0, "Programmed and verified"),
+        ("0.4 mL/day\n", 0, "Programmed and verified"),
+        ("y\n", 2, "24-h total"),
+        ("200 ug/h\n", 2, "is not what would be delivered"),
+        ("\n", 1, "not confirmed: nothing was changed"),
+        ("\x04", 1, "not confirmed: nothing was changed"),
+    ],
+)
+def test_the_new_total_is_typed_on_a_terminal_even_with_yes(
+    cisterna: Cisterna,
+    bench: VirtualBench,
+    in_terminal: Callable[..., Other],
+    tmp_path: Path,
+    typed: str,
+    code: int,
+    says: str,
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    other = in_terminal("program", written(tmp_path, "200 ug/day"), "--yes")
+    other.wait_for("Type the new 24-h total")
+    other.type(typed)
+    assert other.end() == code
+    assert says in other.shown
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", other.shown).splitlines()
+    assert max(map(len, lines)) <= 100
+    with bench.programmer() as pump:
+        assert pump.prescription() == (BACLOFEN if code else at(400_000))
+
+
+def test_what_was_shown_long_ago_is_read_and_shown_again(
+    bench: VirtualBench,
+    cisterna: Cisterna,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    now_s = [0.0]
+    asked: list[str] = []
+
+    def answer(question: str) -> bool:
+        asked.append(question)
+        now_s[0] += 601 if len(asked) == 1 else 10
+        return True
+
+    monkeypatch.setattr(ordering, "_terminal", lambda: True)
+    monkeypatch.setattr(ordering, "_now_s", lambda: now_s[0])
+    monkeypatch.setattr(ordering, "agreed", answer)
+    shown = cisterna("program", written(tmp_path, "110 ug/day"))
+    assert shown.code == 0
+    assert len(asked) == 2
+    assert "What you saw is older than 10 minutes; it was read again:" in shown.out
+    assert shown.out.count("24-h total, old") == 2
+    with bench.programmer() as pump:
+        assert pump.prescription() == at(220_000)
+
+
+def test_the_whole_comparison_fits_100_columns(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    other = in_terminal("program", "morphine_bupivacaine", "--no-bridge-because", "another drug")
+    other.wait_for("Type the new 24-h total")
+    other.type("\n")
+    other.end()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", other.shown).splitlines()
+    assert max(map(len, lines)) <= 100
+    for words in ("Patient bolus", "with bupivacaine", "24 h bupivacaine", "Limit in 1 h"):
+        assert words in other.shown
+    assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (60, 60 * 24, "+2300 %, 24x"),
+        (100, 120, "+20 %"),
+        (100, 50, "-50 %, 1/2x"),
+        (100, 100, "unchanged"),
+        (0, 1, "from nothing"),
+        (1, 0, "to nothing"),
+    ],
+)
+def test_a_change_in_words(old: int, new: int, words: str) -> None:
+    assert change_words(old, new) == words
+
+
+@pytest.mark.requirement("THE-5")
+@given(st.integers(48, 24_000), st.integers(48, 24_000))
+def test_every_change_above_20_percent_is_caught(old: int, new: int) -> None:
+    found = guard(at(old * 1000), at(new * 1000))
+    assert found.must_be_typed == (abs(new - old) * 5 > old)
+    assert found.change is not None
+    assert found.change.factor == Fraction(new, old)
+
+
+def test_the_smallest_drug_and_the_worst_day_count() -> None:
+    other = dataclasses.replace(MIXTURE.others[0], concentration_ng_ml=13_000_000)
+    found = guard(MIXTURE, dataclasses.replace(MIXTURE, others=(other,)))
+    assert found.change is not None
+    assert (found.change.drug, found.must_be_typed) == ("bupivacaine", True)
+    sunday = dataclasses.replace(FLEX, week=bytes((0, 0, 0, 0, 0, 1, 0)))
+    assert guard(FLEX, sunday).change is not None
+    more = tuple((minute, rate * 2) for minute, rate in FLEX.patterns[1])
+    worst = guard(FLEX, dataclasses.replace(FLEX, patterns=(FLEX.patterns[0], more))).change
+    assert worst is not None
+    assert (worst.weekday, worst.factor) == (5, 2)
+
+
+def test_typing_the_total() -> None:
+    found = guard(BACLOFEN, at(333_000))  # 166.5 ug/day
+    for good in ("166.5 ug/day", "0.1665 mg/day", "0.333 mL/day", "166500 ng/day"):
+        found.check(good)
+    for bad in ("166.4 ug/day", "166.5 ug/h", "0.333 mL/h", "333 mL/day", "0 ug/day"):
+        with pytest.raises(WrongTotal):
+            found.check(bad)
+    for text in ("166.5", "y", "", ".1665 mg/day", "166.5 ug", "1.665e2 ug/day"):
+        with pytest.raises(QuantityError):
+            found.check(text)

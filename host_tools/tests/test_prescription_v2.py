@@ -1,0 +1,302 @@
+"""Prescription files of format 2, and the host's arithmetic against the pump's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cisterna import prescription, prescription_v2
+from cisterna.bench_virtual import VirtualBench
+from cisterna.drugs import override
+from cisterna.mixture import Drug
+from cisterna.prescription import PrescriptionError, Therapy, TherapyError, parts_crc
+from host_tools.tests.conftest import Cisterna
+from pump import programming
+from pump.prescription import Refusal
+from pump_wire.messages import FLEX, PERIODIC_BOLUS, SIMPLE_CONTINUOUS
+
+rates = st.integers(48, 24_000).map(lambda thousands: thousands * 1000) | st.just(6_000)
+names = st.text("abcdefghij ", min_size=1, max_size=24).filter(lambda text: text == text.strip())
+
+
+@st.composite
+def therapies(draw: Callable[..., Any]) -> Therapy:
+    """Any therapy that a pump can run, as far as volume limits are not concerned."""
+    mode = draw(st.sampled_from((SIMPLE_CONTINUOUS, FLEX, PERIODIC_BOLUS)))
+    fields: dict[str, Any] = {}
+    rate = 0
+    if mode == SIMPLE_CONTINUOUS:
+        rate = draw(rates.filter(lambda rate: rate != 6_000))
+    if mode == FLEX:
+        count = draw(st.integers(1, 7))
+        patterns = []
+        for _ in range(count):
+            minutes = draw(st.lists(st.integers(1, 1439), max_size=12, unique=True))
+            patterns.append(tuple((m, draw(rates)) for m in [0, *sorted(minutes)]))
+        week = [*range(count), *(draw(st.integers(0, count - 1)) for _ in range(7 - count))]
+        fields |= {"patterns": tuple(patterns), "week": bytes(draw(st.permutations(week)))}
+    if mode == PERIODIC_BOLUS:
+        rate = draw(st.just(6_000) | st.integers(48, 500).map(lambda thousands: thousands * 1000))
+        seconds = draw(st.integers(60, 3_600))
+        least, most = -(-rate * seconds // 86_400) + 1, 24_000_000 * seconds // 86_400 - 1
+        fields |= {
+            "bolus_nl": draw(st.integers(least, min(most, 10**7))),
+            "bolus_s": seconds,
+            "interval_s": draw(st.integers(seconds + 1, 604_800)),
+        }
+    if draw(st.booleans()):
+        fields |= {
+            "patient_nl": draw(st.integers(1, 100_000)),
+            "patient_s": draw(st.integers(600, 3_600)),
+            "lockout_s": draw(st.integers(3_601, 86_400)),
+            "patient_max": draw(st.integers(1, 24)),
+        }
+    others = draw(st.lists(st.tuples(names, st.integers(1, 10**12)), max_size=3))
+    drug = draw(names)
+    unique = {name: amount for name, amount in others if name != drug}
+    return Therapy(
+        drug,
+        draw(st.integers(1, 10**12)),
+        mode,
+        rate,
+        draw(st.integers(11_000_000, 500_000_000)),
+        draw(st.integers(1_000_000, 10_000_000)),
+        others=tuple(Drug(name, amount) for name, amount in unique.items()),
+        tubing_nl=draw(st.integers(0, 1_000_000)),
+        catheter_nl=draw(st.integers(0, 1_000_000)),
+        stable_until_s=draw(st.just(0) | st.integers(1_577_836_800, 2**32 - 1)),
+        soft_day_nl=draw(st.integers(0, 500_000_000)),
+        **fields,
+    )
+
+
+def pumps_own(therapy: Therapy) -> dict[str, Any]:
+    """The prescription as the pump's module has it."""
+    parts = therapy.parts
+    octets = b"".join(bytes((n, len(parts[n]))) + parts[n] for n in sorted(parts))
+    return {**therapy.values(), "parts": octets}
+
+
+@settings(max_examples=60, deadline=None)
+@given(therapies())
+def test_a_file_of_what_a_pump_runs_reads_back_as_the_same(therapy: Therapy) -> None:
+    assert prescription.loads(prescription.dumps(therapy)).therapy == therapy
+    assert Therapy.of_values(therapy.values(), therapy.parts) == therapy
+
+
+@pytest.mark.requirement("ACC-7")
+@settings(max_examples=200, deadline=None)
+@given(therapies())
+def test_the_pump_and_the_programmer_agree_on_every_total(therapy: Therapy) -> None:
+    own = pumps_own(therapy)
+    programming.check(own)
+    for weekday in range(7):
+        exact = therapy.day_volume_nl(weekday)
+        assert abs(programming.day_nl(own, weekday) - exact) <= Fraction(1, 2)
+    assert programming.largest_day_nl(own) == therapy.total_nl
+    assert programming.patients_nl(own) == therapy.patients_nl
+    assert dict(programming.drugs_of(own)) == {
+        drug.name: drug.concentration_ng_ml for drug in therapy.mixture.drugs
+    }
+
+
+@pytest.mark.requirement("ACC-7")
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=2),
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=2),
+    st.integers(0, 4 * 10**7),
+    st.integers(1, 4 * 10**7),
+)
+def test_the_pump_mixes_a_refill_as_the_programmer_does(
+    before: list[int], fill: list[int], rest_nl: int, fill_nl: int
+) -> None:
+    from cisterna.mixture import Mixture, mixed
+    from cisterna.prescription import drug_octets
+
+    old = Mixture(tuple(Drug(f"d{i}", c) for i, c in enumerate(before)))
+    new = Mixture(tuple(Drug(f"d{i + 1}", c) for i, c in enumerate(fill)))
+    octets = b""
+    for number, drug in enumerate(new.drugs, 10):
+        part = drug_octets(drug)
+        octets += bytes((number, len(part))) + part
+    pairs = [(drug.name, int(drug.concentration_ng_ml)) for drug in old.drugs]
+    found = dict(programming.mixture(octets, fill_nl, pairs, rest_nl))
+    for drug in mixed(old, rest_nl, new, fill_nl):
+        assert abs(found.get(drug.name, 0) - drug.concentration_ng_ml) <= Fraction(1, 2)
+
+
+@pytest.mark.requirement("THE-6")
+@settings(max_examples=150, deadline=None)
+@given(therapies(), st.data())
+def test_what_the_programmer_takes_the_pump_takes_and_the_other_way_round(
+    therapy: Therapy, data: st.DataObject
+) -> None:
+    field = data.draw(
+        st.sampled_from(
+            ("rate_nl_day", "bolus_nl", "bolus_s", "interval_s", "patient_nl", "patient_s",
+             "lockout_s", "patient_max", "low_mark_nl", "mode")
+        )
+    )  # fmt: skip
+    own = pumps_own(therapy)
+    before = own[field]
+    value = data.draw(
+        st.sampled_from((0, 1, before + 1, max(before - 1, 0), before * 24, 24_000_000, 3, 4))
+    )
+    try:
+        dataclasses.replace(therapy, **{field: value})
+        takes = True
+    except TherapyError:
+        takes = False
+    own[field] = value
+    low, high = prescription._LIMITS[field]
+    try:
+        programming.check(own)
+        pump_takes = low <= value <= high  # the codec's part
+    except (Refusal, ZeroDivisionError):
+        pump_takes = False
+    assert takes == pump_takes, (field, value)
+
+
+WHOLE = """\
+format = 2
+
+[[drug]]
+name = "morphine"
+concentration = "10 mg/mL"
+[[drug]]
+name = "bupivacaine"
+ratio = "2"
+
+[therapy]
+mode = "flex"
+week = ["work", "work", "work", "work", "work", "rest", "rest"]
+[therapy.pattern.work]
+"00:00" = "1 mg/day"
+"07:30" = "0.15 mL/day"
+[therapy.pattern.rest]
+"00:00" = "minimum rate"
+
+[patient]
+bolus = "50 ug"
+over = "5 min"
+lockout = "4 h"
+max_per_day = 4
+
+[limits]
+hour = "0.5 mL"
+soft_day = "3 mg"
+
+[stability]
+fill = "any"
+
+[path]
+segments = [{ supplied = "89 cm", trimmed = "9 cm", volume_per_length = "0.0022 mL/cm" }]
+
+[reservoir]
+profile = "implanted 20 mL"
+low_mark = "2 mL"
+capacity = "20 mL"
+"""
+
+
+def test_the_example_of_the_document_is_read_in_full() -> None:
+    loaded = prescription.loads(WHOLE)
+    therapy = loaded.therapy
+    assert therapy.patterns == (((0, 100_000), (450, 150_000)), ((0, 6_000),))
+    assert therapy.week == bytes((0, 0, 0, 0, 0, 1, 1))
+    assert therapy.others == (Drug("bupivacaine", 20_000_000),)
+    assert (therapy.patient_nl, therapy.patient_s, therapy.lockout_s) == (5_000, 300, 14_400)
+    assert (therapy.hour_nl, therapy.day_nl, therapy.soft_day_nl) == (500_000, 5_000_000, 300_000)
+    assert (therapy.tubing_nl, therapy.catheter_nl) == (140_000, 176_000)
+    assert loaded.stability is not None
+    assert loaded.stability.days == 90
+    assert prescription_v2.dated(therapy, loaded.stability, 1000).stable_until_s == 7_777_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ('"07:30"', '"7:30"', 14, "is no time of day"),
+        ('"07:30"', '"24:00"', 14, "is no time of day"),
+        ('"00:00" = "minimum rate"', '"00:30" = "minimum rate"', 14, "begin at 00:00"),
+        ('"0.15 mL/day"', '".15 mL/day"', 14, "no digit before the decimal point"),
+        ('"0.15 mL/day"', '"0.15 mL/h"', 14, None),
+        ('"0.15 mL/day"', '"2 mL/h"', 14, "outside what the implanted 20 mL pump runs"),
+        ('"0.15 mL/day"', "0.15", 14, "is not text in quotes"),
+        ('"rest", "rest"]', '"rest"]', 11, "week has 6 days; it needs 7"),
+        ('"rest", "rest"]', '"work", "work"]', 11, 'no day of the week has the pattern "rest"'),
+        ('"rest", "rest"]', '"work", "idle"]', 11, "there is no [therapy.pattern.idle]"),
+        ('ratio = "2"', 'ratio = ".5"', 8, "is no number without a unit"),
+        ('ratio = "2"', "", 7, "exactly one of concentration and ratio"),
+        ('"flex"', '"flux"', 10, 'mode "flux" is none of'),
+        ('"4 h"', '"4 min"', 22, "lockout 4 min is not longer than the bolus, 5 min"),
+        ('"5 min"', '"1 s"', 21, "above the highest rate"),
+        ("max_per_day = 4", "max_per_day = 0", 23, "at most none in 24 h"),
+        ("max_per_day = 4", "max_per_day = 25", 23, "above the highest allowed, 24"),
+        ('"50 ug"', '"50"', 20, "has no unit"),
+        ('fill = "any"', 'fill = "diluted"', 29, 'has no fill "diluted"'),
+        ('fill = "any"', "days = 30", 29, "needs a reason"),
+        ('fill = "any"', 'fill = "any"\ndays = 3\nreason = "x"', 30, "exactly one of"),
+        ('"9 cm"', '"90 cm"', 33, "90 cm trimmed of 89 cm supplied"),
+        ('"implanted 20 mL"', '"implanted 30 mL"', 36, "there is no pump profile"),
+        ('capacity = "20 mL"', 'capacity = "21 mL"', 38, "more than the implanted 20 mL pump has"),
+        ("low_mark", "low_park", 37, "unknown key"),
+        ("[patient]", "[patience]", 19, "unknown key"),
+    ],
+)
+@pytest.mark.requirement("INP-4")
+def test_a_bad_file_of_format_2_names_its_line(
+    old: str, new: str, line: int, words: str | None
+) -> None:
+    assert WHOLE.count(old) == 1
+    text = WHOLE.replace(old, new)
+    if words is None:  # 0.15 mL/h is 24 times as much, and can be run
+        assert prescription.loads(text).therapy.patterns[0][1] == (450, 3_600_000)
+        return
+    with pytest.raises(PrescriptionError) as caught:
+        prescription.loads(text, "rx.toml")
+    assert words in str(caught.value)
+    assert caught.value.line is not None
+    assert abs(caught.value.line - line) <= 1, str(caught.value)
+
+
+def test_a_file_of_format_2_cut_short_anywhere_is_refused() -> None:
+    for end in range(1, len(WHOLE.rstrip()) - 1):
+        with pytest.raises(PrescriptionError):
+            prescription.loads(WHOLE[:end])
+
+
+def test_an_override_of_the_stability_keeps_its_reason() -> None:
+    text = WHOLE.replace('fill = "any"', 'days = 60\nreason = "our own measurement"')
+    assert prescription.loads(text).stability == override(
+        frozenset(("morphine", "bupivacaine")), 60, "our own measurement"
+    )
+
+
+def test_what_the_pump_runs_is_exported_whole(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Any
+) -> None:
+    done = cisterna("program", "morphine_bupivacaine", "--yes", "--json")
+    assert done.code == 0
+    assert done.json["stability"]["days"] == 90
+    file = tmp_path / "out.toml"
+    assert cisterna("program", "--export", str(file)).code == 0
+    therapy = prescription.load(file).therapy
+    with bench.programmer() as pump:
+        assert pump.prescription() == therapy
+    assert therapy.others == (Drug("bupivacaine", 10_000_000),)
+    assert therapy.stable_until_s > 1_700_000_000
+    assert bench.truth()["steps"] == 0
+
+
+def test_parts_have_the_checksum_of_the_document() -> None:
+    assert parts_crc({}) == 0
+    assert parts_crc({0: b""}) == 0
+    assert parts_crc({0: b"ab"}) != parts_crc({1: b"ab"})
