@@ -19,8 +19,11 @@ from cisterna import (
     cli_alarms,
     cli_benches,
     cli_campaigns,
+    cli_catheter,
     cli_log,
+    cli_monitor,
     cli_pairing,
+    cli_patient,
     cli_reading,
     cli_therapy,
     units,
@@ -33,7 +36,7 @@ from pump_wire import messages
 
 _DELIVERY_GOES_ON = "the pump goes on delivering what it delivered"
 # Subcommands that ask nothing of one pump's delivery: nobody need be told that it goes on.
-_NO_PUMP_TO_TELL_OF = ("sim", "demo", "ports", "log", "report", "flash", "bench")
+_NO_PUMP_TO_TELL_OF = ("sim", "demo", "ports", "log", "monitor", "report", "flash", "bench")
 
 # Every subcommand in the order of the help, with its examples, one a line.
 _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
@@ -59,10 +62,17 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna status --json""",
     ),
     (
+        cli_monitor.monitor,
+        """cisterna monitor
+        cisterna monitor --every "500 ms"
+        cisterna monitor --json""",
+    ),
+    (
         cli_therapy.program,
         """cisterna program rx.toml
         cisterna program baclofen --check
         cisterna program rx.toml --yes --json
+        cisterna program rx.toml --yes --confirm-total "120 ug/day"
         cisterna program --export rx.toml""",
     ),
     (
@@ -71,12 +81,30 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna bolus "20 uL" --over "1 h" --yes
         cisterna bolus --cancel""",
     ),
+    (
+        cli_patient.patient,
+        """cisterna patient
+        cisterna patient --bolus --yes""",
+    ),
     (cli_therapy.stop, "cisterna stop"),
     (cli_therapy.resume, "cisterna resume --yes"),
     (
+        cli_catheter.prime,
+        """cisterna prime
+        cisterna prime --supplied "89 cm" --trimmed "9 cm" --over "20 min" --yes""",
+    ),
+    (
+        cli_catheter.bridge,
+        """cisterna bridge
+        cisterna bridge --start baclofen_2000
+        cisterna bridge --cancel
+        cisterna bridge --resume --yes""",
+    ),
+    (
         cli_therapy.refill,
         """cisterna refill --measured "0 mL" --fill "20 mL" --reason "first fill"
-        cisterna refill --measured "3.2 mL" --fill "20 mL" --reason early""",
+        cisterna refill --measured "3.2 mL" --fill "20 mL" --reason early
+        cisterna refill --measured "2 mL" --fill "18 mL" --drug "baclofen 2 mg/mL" --yes""",
     ),
     (
         cli_log.log,
@@ -97,7 +125,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (
         cli_therapy.clock,
         """cisterna clock
-        cisterna clock --set""",
+        cisterna clock --set
+        cisterna clock --set --utc-offset +02:00""",
     ),
     (cli_reading.report, "cisterna report --out today"),
     (
@@ -174,6 +203,14 @@ _REFUSAL_REMEDIES = {
     "not_enough_drug": "give less, or refill first; cisterna status shows what is left",
     "no_such_alarm": "see which there are: cisterna alarms",
     "alarm_stands": "see which, and what to do about it: cisterna alarms",
+    "lockout": "see when it is possible: cisterna patient",
+    "patient_max": "see when it is possible: cisterna patient",
+    "not_permitted": "the prescription must permit it: [patient]",
+    "volume_limit": "see the limits: cisterna status",
+    "no_bridge": "see: cisterna bridge",
+    "bridge_running": "wait until it is done, or cancel it: cisterna bridge --cancel",
+    "clock_not_set": "set it: cisterna clock --set",
+    "not_agreed": "see what is asked: cisterna program --help",
     "bad_text": "say why in at most 32 octets: --reason scheduled",
 }
 

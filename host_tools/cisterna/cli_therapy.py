@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
 from cisterna.guard import guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
+from cisterna.mixture import Drug, Mixture, mixed
 from cisterna.ordering import Order, Typed
 from cisterna.prescription import (
     LoadedPrescription,
@@ -35,7 +37,15 @@ from cisterna.prescription import (
     shipped,
 )
 from cisterna.prescription_v2 import dated
-from cisterna.programmer import SOFT_ASKS, Account, Done, Prepared, Programmer, Values
+from cisterna.programmer import (
+    SOFT_ASKS,
+    Account,
+    Done,
+    Prepared,
+    Programmer,
+    Values,
+    local_offset_min,
+)
 from cisterna.run_samples import plain
 from pump_wire import messages
 
@@ -117,6 +127,21 @@ def program(
     _program(str(file), loaded, answers, port, yes, as_json)
 
 
+def start_program(
+    name: str,
+    port: str | None,
+    yes: bool,
+    as_json: bool,
+    *,
+    confirm_total: str | None,
+    accept_warnings: bool,
+    bridge: bool,
+) -> None:
+    """Program a file, or a prescription that ships, as ``cisterna program`` does."""
+    answers = _Answers(confirm_total, accept_warnings, bridge, None)
+    _program(name, _load(name), answers, port, yes, as_json)
+
+
 @dataclass
 class _Answers:
     """What the command line says ahead, and what was agreed to then."""
@@ -180,7 +205,7 @@ def _program(
 
     def show(pump: Programmer, prepared: Prepared, found: _ProgramBasis) -> None:
         therapy = therapies[0]
-        screens.title(shown, f"{plain(name)} for {_whose(pump)}")
+        screens.title(shown, f"{plain(name)} for {whose(pump)}")
         screens.change_screen(shown, found[1], therapy)
         screens.guard_screen(shown, guard(found[1], therapy))
         seen = interrogate(pump)
@@ -223,7 +248,7 @@ def _program(
 
     def after(pump: Programmer, done: Done) -> None:
         pump.verify(therapies[0])
-        not_given_pl[:] = [_not_given_pl(pump, next_event[0], done)]
+        not_given_pl[:] = [not_given(pump, next_event[0], done)]
 
     order = Order(
         messages.SET_PRESCRIPTION,
@@ -277,7 +302,7 @@ def _same_totals(echo: Values, old: Therapy | None, new: Therapy) -> None:
             )
 
 
-def _not_given_pl(pump: Programmer, first: int, done: Done) -> int:
+def not_given(pump: Programmer, first: int, done: Done) -> int:
     """What a bolus that ended early did not give, by the records from ``first`` to ``done``."""
     return sum(
         event.value
@@ -292,7 +317,8 @@ def _bolus_words(not_given_pl: int) -> str:
     return f" The bolus has ended: {screens.microlitres(not_given_pl)} of it were not given."
 
 
-def _whose(pump: Programmer) -> str:
+def whose(pump: Programmer) -> str:
+    """Which pump it is, in words."""
     return f"pump {pump.identity.serial.hex()} on {plain(pump.session.link.name)}"
 
 
@@ -405,7 +431,7 @@ def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) 
         return prepared.echo, therapy
 
     def show(pump: Programmer, _: Prepared, found: tuple[Values, Therapy | None]) -> None:
-        screens.title(shown, f"Bolus from {_whose(pump)}")
+        screens.title(shown, f"Bolus from {whose(pump)}")
         echo, therapy = found
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
         screens.note(shown, "  The pump checked it and can give it.")
@@ -466,7 +492,7 @@ def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
     shown = screens.console()
 
     def show(pump: Programmer, _: Prepared, __: None) -> None:
-        screens.title(shown, f"End the bolus of {_whose(pump)}")
+        screens.title(shown, f"End the bolus of {whose(pump)}")
         screens.rows(shown, [("Bolus", screens.bolus_progress(interrogate(pump)))])
 
     order: Order[None] = Order(
@@ -516,7 +542,7 @@ def _stop_or_resume(
         # A stop that ends a bolus notes that, then the mode, then itself.
         first = max(done.event - 2, 0)
         ended = message is messages.STOP
-        not_given_pl[:] = [_not_given_pl(pump, first, done) if ended else 0]
+        not_given_pl[:] = [not_given(pump, first, done) if ended else 0]
 
     order = Order(message, lambda pump: pump.prepare(message, {}), basis, show, question, after)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
@@ -537,7 +563,7 @@ def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
 
     def show(pump: Programmer, _: Prepared, __: Any) -> None:
         seen = interrogate(pump)
-        screens.title(shown, f"Stop {_whose(pump)}")
+        screens.title(shown, f"Stop {whose(pump)}")
         now = f"{seen.status.mode_name}, {format_rate(seen.status.rate_nl_day)}"
         then = "stopped, no drug, until cisterna resume"
         screens.rows(shown, [("Now", now), *screens.bolus_ends(seen), ("Then", then)])
@@ -552,7 +578,7 @@ def resume(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
     shown = screens.console()
 
     def show(pump: Programmer, prepared: Prepared, _: Any) -> None:
-        screens.title(shown, f"Resume {_whose(pump)}")
+        screens.title(shown, f"Resume {whose(pump)}")
         mode = screens.mode_words(prepared.echo["mode"])
         therapy = pump.prescription()
         rate = format_rate(prepared.echo["rate_nl_day"])
@@ -580,68 +606,148 @@ def refill(
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Why: scheduled, early, first fill ...")
     ] = "scheduled",
+    drug: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DRUG",
+            help='What was put in, "baclofen 2 mg/mL"; up to four times. By default as before.',
+        ),
+    ] = None,
+    left: Annotated[
+        str, typer.Option(metavar="VOLUME", help="What was not aspirated and mixes with it.")
+    ] = "0 mL",
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
 ) -> None:
     """Record a refill and start a new account.
 
-    The pump compares the measured residual volume with the expected one.
+    The pump compares the measured residual volume with the expected one, and works out what is in
+    the reservoir then: the fill, mixed with what was left in.
     """
-    limits = {name: _limits(messages.RECORD_REFILL, f"{name}_nl") for name in ("measured", "fill")}
+    limits = {
+        name: _limits(messages.RECORD_REFILL, f"{name}_nl")
+        for name in ("measured", "fill", "rest")
+    }
     measured_nl = units.parse_volume(measured, *limits["measured"], name="--measured")
     fill_nl = units.parse_volume(fill, *limits["fill"], name="--fill")
+    rest_nl = units.parse_volume(left, *limits["rest"], name="--left")
+    drugs = Mixture(tuple(_drug(text) for text in drug)) if drug else None
     shown = screens.console()
     accounts: list[Account] = []
+    inside: list[Drug] = []
 
     def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int]:
         account = pump.account()
         accounts[:] = [account]  # it goes on while the user reads
+        inside[:] = _mixture(prepared.echo, drugs, fill_nl, pump.reservoir(), rest_nl)
         return prepared.echo["flagged"], account.refills
 
     def show(pump: Programmer, prepared: Prepared, _: tuple[int, int]) -> None:
-        screens.title(shown, f"Refill of {_whose(pump)}")
-        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0])
+        screens.title(shown, f"Refill of {whose(pump)}")
+        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0], inside)
+        therapy = pump.prescription()
+        if therapy is not None and therapy.stable_until_s:
+            date = screens.wall(therapy.stable_until_s)
+            screens.note(
+                shown,
+                f"  The prescription's drug expires on {date}: program it again for a later date.",
+                "yellow",
+            )
 
     order = Order(
         messages.RECORD_REFILL,
-        lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason),
+        lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs),
         basis,
         show,
         "Record it?",
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
-        emit({**ordering.done_data(prepared, done, now), "first": not accounts[0].refills})
+        held = [
+            {"name": each.name, "concentration_ng_ml": number(Fraction(each.concentration_ng_ml))}
+            for each in inside
+        ]
+        first = not accounts[0].refills
+        emit({**ordering.done_data(prepared, done, now), "first": first, "reservoir": held})
     else:
         text = (
-            f"Recorded (record {done.event}): the account starts at {format_volume_nl(fill_nl)}."
+            f"Recorded (record {done.event}): the account starts at "
+            f"{format_volume_nl(fill_nl + rest_nl)}."
         )
         screens.outcome(shown, text, now)
+
+
+def _drug(text: str) -> Drug:
+    """ "baclofen 2 mg/mL". Raises UsageError."""
+    name, _, concentration = text.strip().partition(" ")
+    while concentration and not concentration[0].isdigit():
+        more, _, concentration = concentration.partition(" ")
+        name += f" {more}"
+    if not concentration:
+        raise UsageError(f"--drug {quoted(text)} is no name and concentration", "baclofen 2 mg/mL")
+    low, high = 1, 10**12
+    return Drug(name, units.parse_concentration(concentration, low, high, name="--drug"))
+
+
+def _mixture(
+    echo: Values, fill: Mixture | None, fill_nl: int, before: tuple[Drug, ...], rest_nl: int
+) -> list[Drug]:
+    """What is in the reservoir then, as the pump says; empty where it does not know.
+
+    Raises CisternaError where that is not what this programmer works out.
+    """
+    told = [echo[f"drug{number}_ng_ml"] for number in ("", "2", "3", "4")]
+    if fill is None or (rest_nl and not before):
+        return list(before) if fill is None else []
+    ours = mixed(Mixture(before) if before else None, rest_nl, fill, fill_nl)
+    for drug, said in zip(ours, told, strict=False):
+        if abs(drug.concentration_ng_ml - said) > 1:
+            raise CisternaError(
+                f"the pump works out {said} ng/mL of {drug.name} in the reservoir, this "
+                f"programmer {screens.exact_decimal(Fraction(drug.concentration_ng_ml), 3)}: "
+                "nothing was changed"
+            )
+    return list(ours)
 
 
 def clock(
     set_it: Annotated[
         bool, typer.Option("--set", help="Set the pump's wall time to this computer's.")
     ] = False,
+    utc_offset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="+HH:MM",
+            help="With --set: local time - UTC; by default this computer's. Flex steps use it.",
+        ),
+    ] = None,
     port: Port = None,
     as_json: Json = False,
 ) -> None:
-    """Show or set the pump's wall time.
+    """Show or set the pump's wall time and time zone.
 
-    Delivery does not use it; the log and the forecast do.
+    Of delivery only flex steps use them; the log and the forecast do, too.
     """
+    if utc_offset is not None and not set_it:
+        raise UsageError("--utc-offset goes with --set")
+    offset_min = local_offset_min() if utc_offset is None else _offset_min(utc_offset)
     with finding.open_pump(port) as pump:
         done: Done | None = None
         if set_it:
-            prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": round(time.time())})
+            prepared = pump.prepare(
+                messages.SET_CLOCK,
+                {"wall_s": round(time.time()), "utc_offset_min": offset_min},
+            )
             done = ordering.confirm(pump, prepared)
         status = pump.status()
+        pump_offset_min = pump.outlook().utc_offset_min
         computer_s = round(time.time())
     if as_json:
         emit(
             {
                 "pump_s": status.wall_s or None,
+                "utc_offset_min": pump_offset_min,
                 "computer_s": computer_s,
                 "uptime_us": status.uptime_us,
                 "set": done is not None,
@@ -653,6 +759,7 @@ def clock(
     shown = screens.console()
     lines: list[tuple[str, screens.Value]] = [
         ("Pump", screens.clock_words(status.wall_s, computer_s)),
+        ("Its local time", f"UTC{_offset_words(pump_offset_min)}"),
         ("This computer", screens.wall(computer_s, True)),
     ]
     if done is not None:
@@ -660,3 +767,20 @@ def clock(
     screens.rows(shown, lines)
     if done is not None:
         screens.good(shown, f"Set (record {done.event}).")
+
+
+def _offset_min(text: str) -> int:
+    """Minutes of "+02:00". Raises UsageError."""
+    match = re.fullmatch(r"([+-])([01][0-9]):([0-5][0-9])", text)
+    minutes = int(match[2]) * 60 + int(match[3]) if match else 0
+    if match is None or minutes > 14 * 60:
+        raise UsageError(
+            f"--utc-offset {quoted(text)} is no offset from -14:00 to +14:00",
+            "write it like +02:00",
+        )
+    return minutes if match[1] == "+" else -minutes
+
+
+def _offset_words(offset_min: int) -> str:
+    hours, minutes = divmod(abs(offset_min), 60)
+    return f"{'-' if offset_min < 0 else '+'}{hours:02d}:{minutes:02d}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cisterna.amounts import field_label, format_field
+from cisterna.amounts import field_label, format_duration, format_field
 from pump_wire.messages import FAULTS, MODES
 
 # Refusals of a field because of a limit, by their names in the message table.
@@ -82,6 +82,8 @@ class Refused(CisternaError):
             message += f": it is in mode {MODES[value].replace('_', ' ')}"
         elif field == "fault" and value in FAULTS:
             message += f": {FAULTS[value][1]}"
+        elif name == "lockout":
+            message += f": {format_duration(limit * 1_000_000)} to go"
         elif name == "bad_text":
             message += f": {field_label(field)}"
         super().__init__(message, remedy)

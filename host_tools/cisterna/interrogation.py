@@ -12,10 +12,29 @@ from typing import Any
 
 from cisterna.bench import DAY_US
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
+from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
-from cisterna.programmer import Account, Alarm, Alarms, Identity, Programmer, Status, as_data
+from cisterna.programmer import (
+    NEVER,
+    Account,
+    Alarm,
+    Alarms,
+    Identity,
+    Outlook,
+    Programmer,
+    Status,
+    as_data,
+)
 from cisterna.run_samples import forecast_low_us
-from pump_wire.messages import FAULTS, MODES, SINGLE_BOLUS, STOPPED
+from pump_wire.messages import (
+    BRIDGE_BOLUS,
+    FAULTS,
+    MODES,
+    PATIENT_BOLUS,
+    PRIMING_BOLUS,
+    SINGLE_BOLUS,
+    STOPPED,
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +49,32 @@ class Interrogation:
     therapy: Therapy | None
     computer_s: int
     alarms: Alarms
+    outlook: Outlook | None = None
+    reservoir: tuple[Drug, ...] = ()
 
     @property
     def bolus_running(self) -> bool:
-        """True while a single bolus takes the place of the basal rate."""
-        return self.status.mode == SINGLE_BOLUS
+        """True while a bolus of any kind takes the place of the basal rate."""
+        return self.status.mode in BOLUS_MODES
+
+    @property
+    def refill_in_us(self) -> int | None:
+        """Time until the next refill, by the pump's own forecast: the earlier of the low mark with
+        every permitted patient bolus, and the drug's stability. None: no date."""
+        seen = self.outlook
+        if seen is None or not self.account.refills or seen.refill_us >= NEVER:
+            return None
+        return seen.refill_us
+
+    @property
+    def refill_why(self) -> str:
+        """What the date of the next refill comes from."""
+        seen = self.outlook
+        if seen is None or seen.refill_us >= NEVER:
+            return "nothing is delivered, and no date of the drug is known"
+        if seen.refill_us < seen.low_us:
+            return "the drug's stability"
+        return "low mark, with every permitted patient bolus"
 
     @property
     def basal_rate_nl_day(self) -> int:
@@ -109,19 +149,47 @@ class Interrogation:
                 "low_in_us": low_us,
                 "low_wall_s": None if low_us is None else self.wall_s + low_us // 1_000_000,
             },
+            "refill": {
+                "in_us": self.refill_in_us,
+                "wall_s": None
+                if self.refill_in_us is None
+                else self.wall_s + self.refill_in_us // 1_000_000,
+                "why": self.refill_why,
+            },
+            "outlook": None if self.outlook is None else outlook_data(self.outlook),
+            "reservoir": [
+                {"name": drug.name, "concentration_ng_ml": drug.concentration_ng_ml}
+                for drug in self.reservoir
+            ],
             "computer_s": self.computer_s,
         }
+
+
+# Modes in which a bolus runs, and after which the mode before goes on.
+BOLUS_MODES = (SINGLE_BOLUS, PATIENT_BOLUS, PRIMING_BOLUS, BRIDGE_BOLUS)
+
+
+def outlook_data(outlook: Outlook) -> dict[str, Any]:
+    """What the pump knows of the therapy ahead as JSON values; null for never and for no limit."""
+    return {
+        name: None if isinstance(value, int) and value >= NEVER else value
+        for name, value in as_data(outlook).items()
+    }
 
 
 def interrogate(pump: Programmer) -> Interrogation:
     """Read it all."""
     therapy = pump.prescription()
     account = pump.account()
+    outlook = pump.outlook()
+    reservoir = pump.reservoir()
     status = pump.status()
     now = round(time.time())
     alarms = pump.alarms()
     name = pump.session.link.name
-    return Interrogation(name, pump.identity, status, account, therapy, now, alarms)
+    return Interrogation(
+        name, pump.identity, status, account, therapy, now, alarms, outlook, reservoir
+    )
 
 
 def alarm_data(alarm: Alarm) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Order(Generic[Basis]):
     agreement rests on, compared before the pump is told to go on. ``show``: tells the user; called
     again when the user took long. ``question``: what is asked. ``after``: reads back what came of
     it. ``typed``: what has to be typed instead of a yes, None: nothing. ``agree``: told what was
-    prepared once the user has agreed; it is prepared again then, with the answers."""
+    prepared once the user has agreed; it is prepared again then, with the answers. ``role``: the
+    one it needs, None: the one that can do most."""
 
     message: Message
     prepare: Callable[[Programmer], Prepared]
@@ -65,6 +66,7 @@ class Order(Generic[Basis]):
     after: Callable[[Programmer, Done], None] = lambda _pump, _done: None
     typed: Callable[[Basis], Typed | None] = lambda _basis: None
     agree: Callable[[Prepared], None] | None = None
+    role: str | None = None
 
 
 def check_can_ask(yes: bool, as_json: bool) -> None:
@@ -104,7 +106,7 @@ def carry_out(
     OutcomeUnknown, or what ``open_pump`` raises.
     """
     check_can_ask(yes, as_json)
-    with open_pump(port) as pump:
+    with open_pump(port, order.role) as pump:
         prepared = _prepare(order, pump)
         basis = order.basis(pump, prepared)
         if not as_json:
@@ -133,7 +135,7 @@ def carry_out(
             asked.check(answer)
         elif not agreed(order.question):
             raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
-        with open_pump(where) as pump:
+        with open_pump(where, order.role) as pump:
             if pump.identity.serial != who:
                 raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
             if order.agree is not None:

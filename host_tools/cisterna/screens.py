@@ -31,16 +31,17 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
 from cisterna.guard import MOST_UNTYPED, Guard, change_words
-from cisterna.interrogation import Interrogation
+from cisterna.interrogation import BOLUS_MODES, Interrogation
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
-from cisterna.programmer import Account, Alarm, Event, FaultRecord, Status, Values
+from cisterna.programmer import NEVER, Account, Alarm, Event, FaultRecord, Outlook, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
     ASK_MIXTURE,
     ASK_SOFT_BOLUS,
     ASK_SOFT_DAY,
     ASK_SOFT_RAISED,
+    BRIDGE,
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
@@ -51,7 +52,6 @@ from pump_wire.messages import (
     NO_PRESCRIPTION,
     PERIODIC_BOLUS,
     RESET_CAUSES,
-    SINGLE_BOLUS,
     STOPPED,
 )
 
@@ -222,7 +222,7 @@ def mode_now(status: Status, account: Account | None = None, with_rate: bool = F
     if status.mode != STOPPED:
         rate = f", {format_rate(status.rate_nl_day, digits=6)}" if with_rate else ""
         back = f", then back to {mode_words(status.return_mode)}"
-        return Text(f"{status.mode_name}{rate}" + (back if status.mode == SINGLE_BOLUS else ""))
+        return Text(f"{status.mode_name}{rate}" + (back if status.mode in BOLUS_MODES else ""))
     text = Text(f"STOPPED ({status.stopped_because})", style=_BAD)
     remedy = _STOPPED_REMEDY.get(status.stop_reason)
     if status.stop_reason == EMPTY_RESERVOIR and account is not None:
@@ -246,6 +246,9 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     if therapy is not None:
         drug = f"{therapy.drug} {format_concentration(therapy.concentration_ng_ml)}"
         prescribed = f"{drug}, {therapy.mode_name}"
+        if therapy.others:
+            with_ = ", ".join(f"{plain(d.name)} {_concentration(d)}" for d in therapy.others)
+            prescribed = f"{drug} with {with_}, {therapy.mode_name}"
         if therapy.rate_nl_day:
             prescribed += (
                 f", {format_rate(therapy.rate_nl_day)} = {dose_rate(therapy.day_total.mass_ng)}"
@@ -254,6 +257,7 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     else:
         lines.append(("Prescribed", "nothing"))
     lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
+    lines += outlook_rows(seen)
     if status.fault:
         _, text, remedy = FAULTS.get(status.fault, ("", f"fault {status.fault}", ""))
         fault = Text(f"FAULT: {text}", style=_BAD)
@@ -279,6 +283,55 @@ def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[st
         if not brief:
             lines.append(("", f"to do: {alarm.remedy}"))
     return lines
+
+
+def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    """Patient bolus, volume limits and bridge bolus, as far as there are any."""
+    ahead, therapy = seen.outlook, seen.therapy
+    if ahead is None or therapy is None:
+        return []
+    lines: list[tuple[str, Value]] = []
+    if therapy.mode == FLEX and ahead.step != _NO_STEP:
+        until = f", the next in {span(ahead.next_us)}" if ahead.next_us < NEVER else ""
+        lines.append(("Flex step", f"{ahead.step + 1} of the day{until}"))
+    if therapy.patient_nl:
+        lines.append(("Patient bolus", patient_words(therapy, ahead)))
+    if therapy.hour_nl or therapy.day_nl:
+        room = "no limit" if ahead.room_nl >= NEVER else format_volume_nl(ahead.room_nl)
+        lines.append(
+            (
+                "Last 1 h / 24 h",
+                f"at most {volume(ahead.hour_pl)} / {volume(ahead.day_pl)}; "
+                f"room for a bolus of {room}",
+            )
+        )
+    if ahead.bridge:
+        lines.append(("Bridge bolus", bridge_words(ahead)))
+    elif ahead.why:
+        lines.append(("No bridge bolus", f"at the last change, because: {plain(ahead.why)}"))
+    return lines
+
+
+_NO_STEP = 255
+
+
+def patient_words(therapy: Therapy, ahead: Outlook) -> str:
+    """When the patient's next bolus is possible, and how many are left."""
+    used = f"{ahead.patient_used} of {therapy.patient_max} used in 24 h"
+    dose = _dose_words(therapy, therapy.patient_nl)
+    if ahead.patient_us >= NEVER:
+        return f"{dose}; not possible now, {used}"
+    if ahead.patient_us:
+        return f"{dose}; possible in {span(ahead.patient_us)}, {used}"
+    return f"{dose}; possible now, {used}"
+
+
+def bridge_words(ahead: Outlook) -> str:
+    """The bridge bolus in words."""
+    left = format_volume_nl(ahead.bridge_left_nl)
+    if ahead.bridge == BRIDGE:
+        return f"runs: {left} of the old drug still to come"
+    return f"CANCELLED with {left} of the old drug still to come; cisterna bridge --resume"
 
 
 def bolus_progress(seen: Interrogation) -> str:
@@ -315,7 +368,7 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         ]
     residual = Text(f"{volume(account.residual_pl)} of {volume(account.capacity_pl)}  ")
     is_low = account.residual_pl <= account.low_mark_pl
-    residual.append(_scale(account.residual_pl, account.capacity_pl), _BAD if is_low else "")
+    residual.append(scale(account.residual_pl, account.capacity_pl), _BAD if is_low else "")
     delivered = f"{volume(account.delivered_pl)} = {account.delivered_pl // step_pl:,} steps"
     if account.bolus_pl:
         delivered += f", {volume(account.bolus_pl)} of it by boluses"
@@ -324,8 +377,26 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         ("Delivered", f"{delivered}, since the refill"),
         ("Last refill", f"{volume(account.fill_pl)} put in, {_refill_time(seen)}"),
         ("Low mark", _forecast(seen, low)),
+        *refill_rows(seen),
         ("Cannot be used", unusable),
     ]
+
+
+def refill_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    """When the next refill is due by the pump's own forecast, with a countdown; what is inside."""
+    lines: list[tuple[str, Value]] = []
+    left_us = seen.refill_in_us
+    if left_us is not None:
+        date = wall(seen.wall_s + left_us // 1_000_000)
+        if not seen.status.wall_s:
+            date = f"{date.split()[0]} (computer's clock)"
+        due = f"{date}, in {span(left_us)}" if left_us else "NOW"
+        style = "" if left_us else _BAD
+        lines.append(("Next refill", Text(f"{due} ({seen.refill_why})", style=style)))
+    if seen.reservoir:
+        held = " + ".join(f"{plain(d.name)} {_concentration(d)}" for d in seen.reservoir)
+        lines.append(("In the reservoir", held))
+    return lines
 
 
 def _refill_time(seen: Interrogation) -> str:
@@ -349,7 +420,8 @@ def _forecast(seen: Interrogation, low: str) -> Value:
     return f"{low}, at this rate on {date}, in {span(left_us)}"
 
 
-def _scale(part_pl: int, whole_pl: int) -> str:
+def scale(part_pl: int, whole_pl: int) -> str:
+    """How full it is, as a bar."""
     filled = min(max(part_pl, 0) * _SCALE // whole_pl, _SCALE) if whole_pl else 0
     return "[" + "#" * filled + "." * (_SCALE - filled) + "]"
 
@@ -608,8 +680,15 @@ def ask_words(asks: int) -> list[str]:
     return [words for bit, words in _ASK_WORDS.items() if asks & bit]
 
 
-def refill_screen(shown: Console, found: Values, request: Values, account: Account) -> None:
-    """What a refill tells. ``found``: the pump's echo to record_refill; ``request``: what it was
+def refill_screen(
+    shown: Console,
+    found: Values,
+    request: Values,
+    account: Account,
+    inside: Sequence[Drug] = (),
+) -> None:
+    """What a refill tells. ``inside``: the drugs in the reservoir then, where that is known.
+    ``found``: the pump's echo to record_refill; ``request``: what it was
     asked to record; ``account``: the one that it ends."""
     lines: list[tuple[str, Value]] = [
         ("Reason", str(request["reason"])),
@@ -631,8 +710,16 @@ def refill_screen(shown: Console, found: Values, request: Values, account: Accou
             ),
             ("Verdict", refill_verdict(found)),
         ]
+        if found["life_ppm"]:
+            life = exact_decimal(Fraction(found["life_ppm"], 1_000_000), digits=4)
+            lines.append(("Ratio over life", f"{life} (delivered / programmed, all refills)"))
     fill = format_volume_nl(request["fill_nl"])
-    lines += [("To be put in", fill), ("Cannot be used", volume(account.unusable_pl))]
+    lines.append(("To be put in", fill))
+    if request["rest_nl"]:
+        lines.append(("Left in it", format_volume_nl(request["rest_nl"])))
+    if inside:
+        lines.append(("Then in it", " + ".join(plain(drug.words) for drug in inside)))
+    lines.append(("Cannot be used", volume(account.unusable_pl)))
     rows(shown, lines)
     if request["fill_nl"] * 1000 <= account.low_mark_pl:
         low = volume(account.low_mark_pl)

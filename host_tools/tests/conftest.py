@@ -104,7 +104,7 @@ class Other:
             if time.monotonic() > until:
                 raise AssertionError(f"{text!r} did not come; there is:\n{self.shown}")
             try:
-                self.shown += os.read(self.fd, 4096).decode()
+                self.shown += os.read(self.fd, 4096).decode("utf-8", "replace")
             except BlockingIOError:
                 time.sleep(0.01)
             except OSError:  # the other end was closed
@@ -130,7 +130,7 @@ class Other:
     def _drain(self) -> None:
         try:
             while self.fd >= 0 and (got := os.read(self.fd, 4096)):
-                self.shown += got.decode()
+                self.shown += got.decode("utf-8", "replace")
         except OSError:
             pass
 

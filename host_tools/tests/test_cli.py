@@ -33,8 +33,9 @@ TO_MORPHINE = ("--confirm-total", "0.5 mg/day", "--no-bridge-because", "another 
 TO_BACLOFEN = ("--confirm-total", "100 ug/day", "--no-bridge-because", "another drug")
 MORPHINE = prescription.load(prescription.shipped()["morphine"]).therapy
 COMMANDS = (
-    *("sim", "demo", "ports", "pair", "status", "program", "bolus", "stop", "resume"),
-    *("refill", "log", "alarms", "clock", "report", "flash", "bench"),
+    *("sim", "demo", "ports", "pair", "status", "monitor", "program", "bolus", "patient", "stop"),
+    *("resume", "prime", "bridge", "refill"),
+    *("log", "alarms", "clock", "report", "flash", "bench"),
 )
 
 
@@ -250,18 +251,21 @@ def test_check_needs_no_pump(cisterna: Cisterna) -> None:
     assert shown.code == 0
     assert re.search(r"24 h drug +100 ug\n", shown.out)
     found = cisterna("program", "baclofen", "--check", "--json").json["prescription"]
-    assert found.items() >= {
-        "drug": "baclofen",
-        "concentration_ng_ml": 500_000,
-        "mode": messages.SIMPLE_CONTINUOUS,
-        "rate_nl_day": 200_000,
-        "capacity_nl": 20_000_000,
-        "low_mark_nl": 2_000_000,
-        "mode_name": "simple continuous",
-        "basal_rate_nl_day": 200_000,
-        "day_volume_nl": 200_000,
-        "day_mass_ng": 100_000,
-    }.items()
+    assert (
+        found.items()
+        >= {
+            "drug": "baclofen",
+            "concentration_ng_ml": 500_000,
+            "mode": messages.SIMPLE_CONTINUOUS,
+            "rate_nl_day": 200_000,
+            "capacity_nl": 20_000_000,
+            "low_mark_nl": 2_000_000,
+            "mode_name": "simple continuous",
+            "basal_rate_nl_day": 200_000,
+            "day_volume_nl": 200_000,
+            "day_mass_ng": 100_000,
+        }.items()
+    )
 
 
 def test_program_shows_old_and_new_and_verifies(cisterna: Cisterna, bench: VirtualBench) -> None:
