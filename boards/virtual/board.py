@@ -13,6 +13,7 @@ import os
 import random
 from asyncio import core
 
+import compiled_first  # noqa: F401
 import nor_flash
 import vfs
 import world

@@ -7,6 +7,7 @@ import sys
 from pump.alarms import Alarms
 from pump.annunciator import Annunciator
 from pump.attention import AttentionCommands
+from pump.basal import Basal
 from pump.clock import Clock, WallClock
 from pump.commands import Commands
 from pump.delivery import Delivery
@@ -15,14 +16,18 @@ from pump.faultlog import FaultLog
 from pump.faults import Faults
 from pump.journal import Damaged, HotRecord, TwoCopies
 from pump.ledger import HOT_LAYOUT, Ledger
+from pump.limits import LAYOUT as LIMITS_LAYOUT
+from pump.limits import Limits
 from pump.link import Link
 from pump.motion import Motion
+from pump.patient import Patient
+from pump.prescribing import Prescribing
 from pump.prescription import PrescriptionStore
 from pump.reading import Reading
 from pump.schedule import Schedule
 from pump.sessions import Sessions
 from pump.therapy import TherapyCommands
-from pump.upkeep import UpkeepCommands
+from pump.upkeep import UpkeepCommands, local_us
 from pump_wire.messages import EVENT, FAULT, STOPPED, table_hash
 
 FIRMWARE = "0.1.0"
@@ -54,8 +59,18 @@ class App:
         )
         self.store = PrescriptionStore(TwoCopies(root + "/prescription"))
         self.motion = Motion(self.clock, board.stepper, self.schedule, self.ledger, self.faults)
+        self.basal = Basal(self.clock, self.store)
+        self.limits = Limits(self.clock, self.ledger, HotRecord(root + "/window", LIMITS_LAYOUT))
+        self.limits.since = self.basal.since_us  # pyright: ignore
         self.delivery = Delivery(
-            self.schedule, self.motion, self.ledger, self.store, self.faults, self.log
+            self.schedule,
+            self.motion,
+            self.ledger,
+            self.store,
+            self.faults,
+            self.log,
+            self.basal,
+            self.limits,
         )
         self.alarms = Alarms(self.clock, self.log)
         self.annunciator = Annunciator(
@@ -68,9 +83,8 @@ class App:
         self.annunciator.on_time = self._write_log
         self.log.on_noted = self.alarms.noted
         self.ledger.next_event = lambda: self.log.coming  # pyright: ignore
-        self.ledger.wall_s = self.wall.now_s
+        self.ledger.wall_s = self.wall.best_s
         self.log.on_written = self.ledger.events_written
-        self.motion.on_fed = self.log.flush
         self.motion.check_settings = self.store.check_doses
         self.faults.stops.append(board.stepper.halt)
         self.faults.stops.append(self.delivery.fault_stop)
@@ -111,6 +125,7 @@ class App:
             self.faults,
             self.alarms,
         )
+        prescribing = Prescribing(self.wall, self.delivery, self.ledger, self.store, self.faults)
         therapy = TherapyCommands(
             self.clock,
             self.wall,
@@ -118,12 +133,25 @@ class App:
             self.ledger,
             self.store,
             self.log,
-            self.faults,
+            prescribing,
         )
-        upkeep = UpkeepCommands(self.clock, self.wall, self.log, self.fault_log, self.store)
+        self.patient = Patient(
+            self.clock, self.wall, self.delivery, self.ledger, self.store, self.log
+        )
+        upkeep = UpkeepCommands(
+            self.clock, self.wall, self.log, self.fault_log, self.store, self.delivery
+        )
         attention = AttentionCommands(self.clock, self.log, self.alarms, self.annunciator)
         self.commands = Commands(
-            (self.reading, therapy, upkeep, attention, self.sessions),
+            (
+                self.reading,
+                prescribing,
+                therapy,
+                self.patient,
+                upkeep,
+                attention,
+                self.sessions,
+            ),
             self.clock,
             self.log,
             self.faults,
@@ -179,6 +207,7 @@ class App:
             damaged.append(("account_damaged", repr(error)))
         try:
             self.store.load()
+            self.limits.load()
         except (OSError, Damaged, ValueError) as error:
             damaged.append(("settings_damaged", repr(error)))
         try:
@@ -187,6 +216,8 @@ class App:
             self._tell_what_was_lost(boots, reset_cause, before_s)
         except OSError as error:
             damaged.append(("storage_failed", "start: %r" % error))
+        self.wall.assumed_s = self.ledger.alive_s
+        self.basal.set_time(local_us(self.wall, self.store))
         for name, text in damaged:
             self.faults.latch(FAULT[name], text)
         return boots

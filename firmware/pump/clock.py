@@ -32,11 +32,13 @@ class Clock:
 
 class WallClock:
     """Seconds since 1970-01-01 UTC, as the programmer set them (or a clock on the board that kept
-    going); 0 until then. ``before_s``: latest wall time known from before this start, 0: none."""
+    going); 0 until then. ``before_s``: latest wall time known from before this start, 0: none.
+    ``assumed_s``: the same, and what ``best_s`` goes on from until the clock is set."""
 
     def __init__(self, clock):
         self._clock = clock
         self.before_s = 0
+        self.assumed_s = 0
         self._set_s = 0
         self._set_us = 0
 
@@ -50,6 +52,19 @@ class WallClock:
         if not self._set_s:
             return 0
         return self._set_s + (self._clock.now_us() - self._set_us) // 1_000_000
+
+    def best_s(self):
+        """``now_s``, or while it is not set what it would be if no time had passed without power;
+        0 if it was never set."""
+        if self._set_s or not self.assumed_s:
+            return self.now_s()
+        return self.assumed_s + self._clock.now_us() // 1_000_000
+
+    def ahead_us(self):
+        """Best wall time less the pump's clock, in us."""
+        if self._set_s:
+            return self._set_s * 1_000_000 - self._set_us
+        return self.assumed_s * 1_000_000
 
     def away_s(self):
         """Seconds from ``before_s`` to this start, -1 when it cannot be told; told once."""

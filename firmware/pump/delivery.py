@@ -1,19 +1,27 @@
 """Infusion modes: what runs now, what it came from, and every change between them.
 
 A change never stops delivery: motion is halted and the next piece starts in the same instant, with
-the part of a step that was already due carried over. A single bolus takes the place of the basal
-rate and returns to the mode it came from; after a restart it does not come back.
+the part of a step that was already due carried over. A bolus takes the place of the basal
+programme and returns to the mode it came from; after a restart it does not come back. A bridge
+bolus goes on after a restart: what is left of it follows from the count of steps.
 """
 
-from pump.prescription import RATE_HIGH_NL_DAY, Refusal, basal_rate
+from pump.prescription import NONE, RATE_HIGH_NL_DAY, Refusal
 from pump.schedule import DAY_US, UNITS_PER_NL, ceil_div
 from pump_wire.messages import (
+    ASK_SOFT_BOLUS,
+    BRIDGE,
+    BRIDGE_BOLUS,
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
     BY_PRESCRIPTION,
     EMPTY_RESERVOIR,
+    FLEX,
     NO_PRESCRIPTION,
+    PATIENT_BOLUS,
+    PERIODIC_BOLUS,
+    PRIMING_BOLUS,
     RUNNING,
     SINGLE_BOLUS,
     STOP_ALL,
@@ -23,6 +31,12 @@ from pump_wire.messages import (
 _UNUSABLE_PL = 1_400_000_000  # PRODUCT.md: "1.4 mL cannot be used"
 _NO_PRESCRIPTION_CAPACITY_PL = 20_000_000_000  # until a prescription says otherwise: 20 mL
 _NO_PRESCRIPTION_LOW_PL = 2_000_000_000  # PRODUCT.md: low reservoir 2 mL by default
+_CANCELLED = 2  # first of the store's bridge
+_STARTED = {
+    SINGLE_BOLUS: "bolus_started",
+    PATIENT_BOLUS: "patient_granted",
+    PRIMING_BOLUS: "prime_started",
+}
 
 
 class Delivery:
@@ -33,37 +47,49 @@ class Delivery:
     Events are noted here and written by whoever called, after the motor has been fed.
     """
 
-    def __init__(self, schedule, motion, ledger, store, faults, log):
+    def __init__(self, schedule, motion, ledger, store, faults, log, basal, limits):
         self._schedule = self.schedule = schedule
         self._motion = motion
         self._ledger = ledger
         self._store = store
         self._faults = faults
         self._log = log
+        self.basal = basal
+        self.limits = limits
         self._low_told = False
         self._empty = False
+        self._limited = False  # a volume limit keeps the basal programme back
         self._bolus_pl = 0
         self._bolus_event = 0  # number of the event that ended the last bolus
+        self._bridge_units = None  # left of a bridge bolus, None: as the count of steps has it
+        self._bridge_over = False  # and not yet made durable
         self.mode = STOPPED
         self.stop_reason = NO_PRESCRIPTION
         self.held = 0
         self._programmed_from_pl = 0  # schedule's programmed_pl at the last refill of this start
         self._refilled = False
-        motion.on_piece_end = self._bolus_over
-        motion.allowance = self._steps_to_mark
+        motion.on_piece_end = self._piece_over
+        motion.allowance = self._allowance
         motion.on_mark = self._at_mark
+        motion.on_wake = self._free
+        motion.on_fed = self._fed
 
     # -- what runs ----------------------------------------------------------------------------
 
     @property
+    def in_bolus(self):
+        """True while a bolus takes the place of the basal programme."""
+        return self.mode in _STARTED
+
+    @property
     def return_mode(self):
         """Mode after a bolus; the mode itself when none runs."""
-        return self._basal_mode()[0] if self.mode == SINGLE_BOLUS else self.mode
+        return self._basal_mode()[0] if self.in_bolus else self.mode
 
     @property
     def bolus_pl(self):
         """Volume of the running bolus, 0 when none runs."""
-        return self._bolus_pl if self.mode == SINGLE_BOLUS else 0
+        return self._bolus_pl if self.in_bolus else 0
 
     def capacity_pl(self):
         current = self._store.current
@@ -88,51 +114,104 @@ class Delivery:
         """(mode, stop reason) that the prescription, commands and reservoir lead to."""
         if self._faults.code:
             return STOPPED, BY_FAULT
-        if self._store.current is None:
+        store = self._store
+        if store.current is None:
             return STOPPED, NO_PRESCRIPTION
-        if self._store.halted:
+        if store.halted:
             return STOPPED, BY_COMMAND
         if self._empty:
             return STOPPED, EMPTY_RESERVOIR
         if self.held == STOP_ALL:
             return STOPPED, BY_ALARM
-        mode = self._store.current["mode"]
-        return mode, BY_PRESCRIPTION if mode == STOPPED else RUNNING
+        mode = store.current["mode"]
+        if mode == STOPPED and store.bridge[0] != BRIDGE:
+            return mode, BY_PRESCRIPTION
+        if store.bridge[0] == BRIDGE and not self._bridge_over:
+            mode = BRIDGE_BOLUS
+        return mode, RUNNING if mode != STOPPED else BY_PRESCRIPTION
 
-    def _run_basal(self):
-        """Start the basal piece at the settled instant."""
+    def _halt(self):
+        """Motion halted and programme settled at this instant, which is returned."""
+        now_us = self._motion.halt()
+        if self.mode == BRIDGE_BOLUS:
+            self._bridge_units = self._schedule.left_units()
+        elif self.mode == PERIODIC_BOLUS and not self._limited:
+            self.basal.suspend(self._schedule.left_units())
+        return now_us
+
+    def _run_basal(self, now_us):
+        """Start the basal piece at the settled instant ``now_us``."""
         self._store.check()
         mode, reason = self._basal_mode()
+        motion = self._motion
+        motion.wake_us = None
+        motion.bolus = motion.sparing = False
+        units = None
+        rate = 0
+        if mode == BRIDGE_BOLUS:
+            units = self.bridge_left_units()
+            rate = self._store.bridge[1]
+            motion.sparing = True
+            if units <= 0:
+                self._bridge_ends()
+                mode, reason = self._basal_mode()
+                motion.sparing = False
         changed = mode != self.mode
         self.mode = mode
         self.stop_reason = reason
         self._bolus_pl = 0
-        self._schedule.run_rate(basal_rate(self._store.current) if mode != STOPPED else 0)
+        self._limited = False
+        if mode != STOPPED and mode != BRIDGE_BOLUS:
+            rate, units = self.basal.piece(now_us)
+        if units is None:
+            self._schedule.run_rate(rate if mode != STOPPED else 0)
+        else:
+            self._schedule.run_units(units, rate)
         if changed:
             self._log.note("mode_entered", mode)
 
     def begin(self):
         """Run what is stored, from this instant. Called once at start."""
         self._empty = self._whole_steps_to_empty() <= 0
-        self._motion.halt()
+        now_us = self._motion.halt()
+        self._set_limits()
+        self.basal.begin(now_us, self.limits.since_us)
         if self._empty and self._ledger.refills:
             self._log.note("empty_reservoir", self._ledger.residual_pl())
-        self._run_basal()
+        self._run_basal(now_us)
+
+    def _set_limits(self):
+        p = self._store.current
+        if p is not None:
+            self.limits.set(
+                p["hour_nl"], p["day_nl"], p["patient_nl"] or p["mode"] == PERIODIC_BOLUS
+            )
 
     def obey(self):
         """Bring what runs in line with ``held``. For a task of its own, not from inside a change.
         Raises OSError."""
-        if self.mode == SINGLE_BOLUS:
+        if self.in_bolus:
             if not self.held:
                 return
         elif self._basal_mode() == (self.mode, self.stop_reason):
             return
         if self._faults.code:
             return
-        self._motion.halt()
-        self._end_bolus_early()
-        self._run_basal()
+        now_us = self._halt()
+        if self.in_bolus:
+            self._end_bolus_early()
+            self._run_basal(now_us)
+        else:
+            self._follow(now_us)
         self._motion.kick()
+
+    def _follow(self, now_us):
+        """Run what prescription, commands, alarms and reservoir lead to, if it is not what
+        runs."""
+        if self._basal_mode() != (self.mode, self.stop_reason):
+            if self.mode == STOPPED and self._store.current is not None:
+                self.basal.skip(now_us)
+            self._run_basal(now_us)
 
     def fault_stop(self):
         """Stop for a latched fault. Writes nothing: storage may be what failed."""
@@ -140,7 +219,35 @@ class Delivery:
         self.mode = STOPPED
         self.stop_reason = BY_FAULT
 
-    # -- marks of the reservoir ---------------------------------------------------------------
+    def time_set(self, local_us):
+        """Local time less the pump's clock is ``local_us`` from now on."""
+        moved = self.basal.set_time(local_us)
+        if moved and self.mode == FLEX:
+            now_us = self._halt()
+            self._run_basal(now_us)
+            self._log.note("flex_moved", moved // 1_000_000)
+            self._motion.kick()
+
+    def _piece_over(self, end_us):
+        """The piece is complete at ``end_us`` and all its steps are out."""
+        self._schedule.settle(end_us)
+        if self.in_bolus:
+            moved = self._ledger.bolus_ends()
+            self._bolus_event = self._log.note("bolus_done", moved * self._ledger.step_pl)
+        elif self.mode == BRIDGE_BOLUS:
+            self._bridge_units = 0
+        else:
+            self.basal.over()
+        self._run_basal(end_us)
+
+    def _fed(self):
+        """All that had to be queued is queued: what takes long comes now."""
+        if self._bridge_over:
+            self._bridge_over = False
+            self._store.commit(self._store.current, self._store.halted, NONE)
+        self._log.flush()
+
+    # -- marks of the reservoir, and volume limits ---------------------------------------------
 
     def _whole_steps_to_empty(self):
         return (self._ledger.residual_pl() - _UNUSABLE_PL) // self._ledger.step_pl
@@ -157,48 +264,126 @@ class Delivery:
         to_low = ceil_div(above_pl, self._ledger.step_pl)
         return min(to_low, self._whole_steps_to_empty())
 
+    def _allowance(self):
+        room = self.limits.room()
+        to_mark = self._steps_to_mark()
+        return room if room < to_mark else to_mark
+
     def _at_mark(self):
         """The next mark is reached and no step is outstanding."""
         residual = self._ledger.residual_pl()
+        if self._steps_to_mark() > 0:
+            self._at_limit()
+            return
         if not self._low_told:
             self._low_told = True
             self._log.note("low_reservoir", residual)
             return
-        self._motion.halt()
+        now_us = self._halt()
         self._end_bolus_early()
         self._empty = True
         self._log.note("empty_reservoir", residual)
-        self._run_basal()
+        self._run_basal(now_us)
+
+    def _at_limit(self):
+        """A volume limit has no room for another step: a bolus is cut, the basal programme held
+        until a window moves on. What is held back is not made up for."""
+        now_us = self._halt()
+        if self.in_bolus:
+            left_pl = self._bolus_pl - self._ledger.bolus_ends() * self._ledger.step_pl
+            self._bolus_event = self._log.note("bolus_cut", left_pl)
+            self._run_basal(now_us)
+            return
+        if not self._limited:
+            self._log.note("limit_held")
+        self._limited = True
+        self._schedule.run_rate(0)
+        self._schedule.forget_due()
+        self._motion.wake_us = self.limits.free_us
+
+    def _free(self):
+        """A window has moved on while the basal programme was held."""
+        now_us = self._motion.halt()
+        self.limits.room()
+        if self.limits.room() <= 0:
+            self._motion.wake_us = self.limits.free_us
+            return
+        self._log.note("limit_over")
+        self._run_basal(now_us)
+
+    def most_nl(self, us):
+        """Most that the prescription's basal programme gives in ``us``, nL."""
+        return self.most_of(self._store.current, us)
+
+    def most_of(self, p, us):
+        """Most that the basal programme of ``p``, or the bridge bolus before it, gives in ``us``,
+        nL."""
+        bridge = self._store.bridge
+        most = ceil_div(bridge[1] * us, DAY_US) if bridge[0] == BRIDGE else 0
+        return max(most, self.basal.most_nl(p, us))
 
     # -- commands -----------------------------------------------------------------------------
 
-    def prescribe(self, prescription):
+    def prescribe(self, prescription, bridge=None):
         """Commit ``prescription`` (checked) and run it from this instant; a stop by command
-        stays."""
-        self._store.commit(prescription, self._store.halted)
-        now_us = self._motion.halt()
+        stays. ``bridge``: as the store's, None as it is."""
+        store = self._store
+        old = store.current
+        goes_on = old is not None and all(
+            old[name] == prescription[name]
+            for name in ("mode", "bolus_nl", "bolus_s", "interval_s", "parts_crc", "week")
+        )
+        if bridge is None and self._bridge_over:
+            bridge = NONE
+        store.commit(prescription, store.halted, bridge)
+        now_us = self._halt()
         self._end_bolus_early()
         self._low_told = False  # the mark may be another one now
-        self._run_basal()
+        self._set_limits()
+        if not goes_on:
+            self.basal.begin(now_us)
+        if self.limits.active:
+            self.limits.store()
+        if bridge is not None:
+            self._bridge_over = False
+            self._bridge_units = None
+            if bridge[0] == BRIDGE:
+                volume_nl = prescription["tubing_nl"] + prescription["catheter_nl"]
+                self._bridge_units = volume_nl * UNITS_PER_NL
+                self._log.note("bridge_started", volume_nl * 1000)
+            elif bridge[3]:
+                volume_nl = prescription["tubing_nl"] + prescription["catheter_nl"]
+                self._log.note("bridge_refused", volume_nl * 1000)
+        self._run_basal(now_us)
         event = self._log.note("prescription_committed", self._store.sequence)
         self._motion.kick()
         return event, now_us
 
-    def plan_bolus(self, volume_nl, duration_us):
-        """(rate in nL/day, time in us) of a bolus; raises Refusal when it cannot be given.
+    def plan_bolus(self, volume_nl, duration_us, kind=SINGLE_BOLUS, agreed=0):
+        """What START_BOLUS's reply tells of a bolus of ``kind``, a mode; raises Refusal when it
+        cannot be given.
 
         The rate is the nearest whole nL/day, so the time differs from the asked one by less than
-        one part in the rate.
+        one part in the rate. What a volume limit takes away is cut off at the end.
         """
         self._refuse_if_latched()
         if self.held:
             raise Refusal("alarm_stands", "action", self.held)
-        if self.mode == SINGLE_BOLUS:
+        if self.in_bolus:
             raise Refusal("bolus_running")
+        if self.mode == BRIDGE_BOLUS:
+            raise Refusal("bridge_running")
+        p = self._store.current
         if self.mode == STOPPED:
-            raise Refusal("wrong_mode", "mode", self.mode)
-        if volume_nl * 1000 < self._ledger.step_pl:
-            smallest_nl = ceil_div(self._ledger.step_pl, 1000)
+            if kind != PRIMING_BOLUS or self.stop_reason not in (BY_COMMAND, BY_PRESCRIPTION):
+                raise Refusal("wrong_mode", "mode", self.mode)
+        if kind == PRIMING_BOLUS:
+            dead_nl = p["tubing_nl"] + p["catheter_nl"]
+            if volume_nl > dead_nl:
+                raise Refusal("above_limit", "volume_nl", volume_nl, dead_nl)
+        step_pl = self._ledger.step_pl
+        smallest_nl = ceil_div(step_pl, 1000)
+        if volume_nl * 1000 < step_pl:
             raise Refusal("below_limit", "volume_nl", volume_nl, smallest_nl)
         units = volume_nl * UNITS_PER_NL
         rate = (units + duration_us // 2) // duration_us
@@ -210,70 +395,101 @@ class Delivery:
         allowed_nl = (self._ledger.residual_pl() - _UNUSABLE_PL) // 1000
         if volume_nl > allowed_nl:
             raise Refusal("not_enough_drug", "volume_nl", volume_nl, max(allowed_nl, 0))
-        return rate, ceil_div(units, rate)
+        spare_nl = self.limits.spare_nl(self.most_nl, p["hour_nl"], p["day_nl"])
+        given_nl = min(volume_nl, spare_nl)
+        if given_nl < smallest_nl:
+            raise Refusal("volume_limit", "volume_nl", volume_nl, max(0, given_nl))
+        soft_nl = p["soft_bolus_nl"]
+        asks = ASK_SOFT_BOLUS if soft_nl and given_nl > soft_nl and kind == SINGLE_BOLUS else 0
+        return {
+            "volume_nl": given_nl,
+            "duration_us": ceil_div(given_nl * UNITS_PER_NL, rate),
+            "rate_nl_day": rate,
+            "cut_nl": volume_nl - given_nl,
+            "asks": asks & ~agreed,
+        }
 
-    def start_bolus(self, volume_nl, duration_us):
-        """Run a bolus from this instant, in place of the basal rate."""
-        rate, _ = self.plan_bolus(volume_nl, duration_us)
-        now_us = self._motion.halt()
+    def start_bolus(self, volume_nl, duration_us, kind=SINGLE_BOLUS, agreed=0):
+        """Run a bolus from this instant, in place of the basal programme."""
+        plan = self.plan_bolus(volume_nl, duration_us, kind, agreed)
+        if plan["asks"]:
+            raise Refusal("not_agreed", "asks", plan["asks"])
+        volume_nl = plan["volume_nl"]
+        now_us = self._halt()
         self._refuse_if_latched()
         self._ledger.bolus_begins()
-        self._schedule.run_volume(volume_nl, rate)
-        self.mode = SINGLE_BOLUS
+        self._motion.bolus = True
+        self._motion.wake_us = None
+        self._schedule.run_volume(volume_nl, plan["rate_nl_day"])
+        self.mode = kind
         self.stop_reason = RUNNING
         self._bolus_pl = volume_nl * 1000
-        event = self._log.note("bolus_started", self._bolus_pl)
+        event = self._log.note(_STARTED[kind], self._bolus_pl)
+        if plan["cut_nl"]:
+            self._log.note("bolus_cut", plan["cut_nl"] * 1000)
         self._motion.kick()
         return event, now_us
 
     def bolus_left_pl(self, now_us):
         """Part of the running bolus that is not yet due."""
-        return self._schedule.left_pl(now_us) if self.mode == SINGLE_BOLUS else 0
+        return self._schedule.left_pl(now_us) if self.in_bolus else 0
 
     def cancel_bolus(self):
-        """End the running bolus, back to the mode it came from."""
-        if self.mode != SINGLE_BOLUS:
+        """End the running bolus, back to the mode it came from. What is left of a bridge bolus is
+        kept."""
+        if not self.in_bolus and self.mode != BRIDGE_BOLUS:
             raise Refusal("wrong_mode", "mode", self.mode)
-        now_us = self._motion.halt()
-        event = self._end_bolus_early()
-        self._run_basal()
+        bridge = self.mode == BRIDGE_BOLUS
+        now_us = self._halt()
+        if bridge:
+            left_pl = self.bridge_left_pl()
+            kept = self._store.bridge
+            self._store.commit(self._store.current, self._store.halted, (_CANCELLED,) + kept[1:])
+            self._bridge_units = None
+            event = self._log.note("bridge_cancelled", left_pl)
+        else:
+            event = self._end_bolus_early()
+        self._run_basal(now_us)
         self._motion.kick()
         return event, now_us
 
     def stop(self):
         """Stop until resumed, also across a restart."""
         self._refuse_without_prescription()
-        now_us = self._motion.halt()
+        now_us = self._halt()
         self._schedule.run_rate(0)
         self._store.commit(self._store.current, True)
         self._end_bolus_early()
-        self._run_basal()
+        self._run_basal(now_us)
         return self._log.note("delivery_stopped"), now_us
 
     def plan_resume(self):
         """(mode, rate) that resuming leads to; raises Refusal when it cannot be done."""
         self._refuse_without_prescription()
         self._refuse_if_latched()
-        if not self._store.halted:
+        if not self._store.halted or self.in_bolus:
             raise Refusal("wrong_mode", "mode", self.mode)
         current = self._store.current
         if self._empty:
             return STOPPED, 0
-        return current["mode"], basal_rate(current)
+        if self._store.bridge[0] == BRIDGE:
+            return BRIDGE_BOLUS, self._store.bridge[1]
+        return current["mode"], self.basal.rate_now()
 
     def resume(self):
         """Leave stopped and run the prescription from this instant."""
         self.plan_resume()
         self._store.commit(self._store.current, False)
-        now_us = self._motion.halt()
-        self._run_basal()
+        now_us = self._halt()
+        self.basal.skip(now_us)
+        self._run_basal(now_us)
         event = self._log.note("delivery_resumed")
         self._motion.kick()
         return event, now_us
 
     def refill(self, measured_pl, fill_pl, wall_s, reason, drugs):
         """Start a new account. Delivery goes on with the part of a step that was due."""
-        now_us = self._motion.halt()
+        now_us = self._halt()
         programmed_pl = self.programmed_pl(now_us)
         self._ledger.refill(measured_pl, fill_pl, now_us, wall_s, reason, programmed_pl, drugs)
         self._programmed_from_pl = self._schedule.programmed_pl(now_us)
@@ -281,26 +497,68 @@ class Delivery:
         self._low_told = False
         self._empty = self._whole_steps_to_empty() <= 0
         event = self._log.note("refill_recorded", fill_pl)  # ends the alarm that holds delivery
-        if self.mode != SINGLE_BOLUS:
-            self._run_basal()
+        if not self.in_bolus:
+            self._follow(now_us)
         if self._empty:
             self._log.note("empty_reservoir", fill_pl)
         self._motion.kick()
         return event, now_us
 
-    # -- the bolus ----------------------------------------------------------------------------
+    # -- the bridge bolus ---------------------------------------------------------------------
 
-    def _bolus_over(self, end_us):
-        """The bolus is complete at ``end_us`` and all its steps are out."""
-        self._schedule.settle(end_us)
-        moved = self._ledger.bolus_ends()
-        self._bolus_event = self._log.note("bolus_done", moved * self._ledger.step_pl)
-        self._run_basal()
+    def bridge_left_units(self):
+        """Units of the old drug that are still before the tip, at the settled instant."""
+        if self._bridge_units is not None:
+            return self._bridge_units
+        steps = self._store.bridge[2] - self._ledger.steps()
+        return steps * self._schedule.spacing
+
+    def bridge_left_pl(self):
+        """The same in pL as the count of steps has it, 0 when no bridge bolus was begun."""
+        if not self._store.bridge[0] or self._bridge_over:
+            return 0
+        return max(0, self._store.bridge[2] - self._ledger.steps()) * self._ledger.step_pl
+
+    def _bridge_ends(self):
+        self._bridge_over = True
+        self._bridge_units = None
+        self._log.note("bridge_done")
+
+    def plan_bridge(self):
+        """What RESUME_BRIDGE's reply tells; raises Refusal when there is nothing to go on with."""
+        self._refuse_if_latched()
+        left_nl = self.bridge_left_pl() // 1000
+        if self._store.bridge[0] != _CANCELLED or not left_nl:
+            raise Refusal("no_bridge")
+        if self.in_bolus:
+            raise Refusal("bolus_running")
+        rate = self._store.bridge[1]
+        return {
+            "volume_nl": left_nl,
+            "duration_us": ceil_div(left_nl * UNITS_PER_NL, rate),
+            "rate_nl_day": rate,
+            "cut_nl": 0,
+            "asks": 0,
+        }
+
+    def resume_bridge(self):
+        """Go on with a cancelled bridge bolus from this instant."""
+        self.plan_bridge()
+        store = self._store
+        store.commit(store.current, store.halted, (BRIDGE,) + store.bridge[1:])
+        now_us = self._halt()
+        self._bridge_units = None
+        event = self._log.note("bridge_resumed", self.bridge_left_pl())
+        self._run_basal(now_us)
+        self._motion.kick()
+        return event, now_us
+
+    # -- the bolus ----------------------------------------------------------------------------
 
     def _end_bolus_early(self):
         """End a running bolus where it is; returns the number of the event that ended it, or the
         last one. Motion must be halted; a new piece must follow."""
-        if self.mode != SINGLE_BOLUS:
+        if not self.in_bolus:
             return self._bolus_event
         moved = self._ledger.bolus_ends()
         left_pl = self._bolus_pl - moved * self._ledger.step_pl

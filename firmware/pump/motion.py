@@ -14,6 +14,7 @@ _BOLUS_RESERVE_PL = 2_000_000
 _LEAD_US = 100_000  # how early the next segment is queued where steps are close
 _CLOSE_US = 250_000  # steps closer than this are fed ahead
 _LATE_US = 100_000  # a step this late is a fault
+_SPARING_US = 1_000_000  # where steps are spared, one is reserved this long before it is due
 _EARLY_US = 2_000  # a piece is changed this long before its end, so that no step due then is late
 _SLEEP_MS = 60_000_000  # longest single sleep; asyncio's ticks allow 2**29 ms
 
@@ -21,9 +22,12 @@ _SLEEP_MS = 60_000_000  # longest single sleep; asyncio's ticks allow 2**29 ms
 class Motion:
     """``on_piece_end()`` is called when a piece with an end is over and all its steps are out.
 
-    ``allowance()`` gives how many further steps the reservoir allows before its next mark; at 0
-    ``on_mark()`` is called, and motion waits. ``on_fed()`` is called when all that had to be
-    queued is queued: the moment for work that takes long. ``check_settings()`` raises
+    ``allowance()`` gives how many further steps reservoir and limits allow before their next mark;
+    at 0 ``on_mark()`` is called. ``wake_us``: instant at which ``on_wake()`` is called although
+    there is nothing to queue; None for never. ``sparing``: a step is reserved shortly before it is
+    due, so that a power cut seldom costs one. ``bolus``: the larger reservation of a bolus. The
+    last three are set with each piece, by whoever makes it. ``on_fed()`` is called when all that
+    had to be queued is queued: the moment for work that takes long. ``check_settings()`` raises
     ``journal.Damaged`` when what the programme comes from is no longer whole.
     """
 
@@ -39,6 +43,10 @@ class Motion:
         self._start = None
         self._changed_us = 0  # instant of the last halt: steps owed from before are due then
         self.on_piece_end = None
+        self.sparing = False
+        self.bolus = False
+        self.wake_us = None
+        self.on_wake = None
         self.allowance = None
         self.on_mark = None
         self.on_fed = lambda: None
@@ -96,7 +104,12 @@ class Motion:
     def _feed(self):
         """Queue what should be queued; return the instant to come back at, None for never."""
         schedule = self._schedule
-        while not self._faults.code and schedule.rate:
+        while not self._faults.code:
+            if self.wake_us is not None and self._clock.now_us() >= self.wake_us:
+                self.wake_us = None
+                self.on_wake()
+            if not schedule.rate:
+                return self.wake_us
             self.check_settings()
             if not schedule.is_whole():
                 self._faults.latch(FAULT["settings_damaged"], "programme in memory")
@@ -123,7 +136,13 @@ class Motion:
                 self.on_mark()
                 continue
             end_us = schedule.end_us()
-            most = (self._basal_steps if end_us is None else self._bolus_steps) - outstanding
+            most = self._bolus_steps if self.bolus else self._basal_steps
+            if self.sparing:
+                most = 1
+                due_us = schedule.next_us() - _SPARING_US
+                if now_us < due_us and due_us < end_us - _SPARING_US:
+                    return due_us
+            most -= outstanding
             if most > allowed:
                 most = allowed
             if most <= 0:  # all that may be reserved is queued: look again in a millisecond

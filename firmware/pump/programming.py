@@ -151,6 +151,11 @@ def steps_of(prescription, weekday):
     ]
 
 
+def flex_steps(prescription, weekday):
+    """``steps_of``, empty when the mode is not flex."""
+    return steps_of(prescription, weekday) if prescription["mode"] == FLEX else []
+
+
 def _check_pattern(octets):
     if not octets or len(octets) % 4 or len(octets) > 4 * STEPS_A_DAY:
         raise Refusal("bad_body", "octets", len(octets), 4 * STEPS_A_DAY)

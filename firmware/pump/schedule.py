@@ -125,10 +125,27 @@ class Schedule:
 
     def run_volume(self, volume_nl, rate_nl_day):
         """From the settled instant on: ``volume_nl`` at ``rate_nl_day`` (> 0), then nothing."""
+        self.run_units(volume_nl * UNITS_PER_NL, rate_nl_day)
+
+    def run_units(self, units, rate_nl_day):
+        """From the settled instant on: ``units`` at ``rate_nl_day`` (> 0), then nothing."""
         self.rate = rate_nl_day
-        self._left = volume_nl * UNITS_PER_NL
-        self._left_guard = -3 * volume_nl * UNITS_PER_NL
+        self._left = units
+        self._left_guard = -3 * units
         self._guard = -3 * rate_nl_day - 5 * self.spacing
+
+    def forget_due(self):
+        """Drop whole steps that are owed, at the settled instant; the part of a step is kept."""
+        if self._phase > self.spacing:
+            self._phase %= self.spacing
+
+    def left_units(self):
+        """Units left of a piece with an end at the settled instant, 0 for one without."""
+        return self._left or 0
+
+    def next_us(self):
+        """Instant at which the next step is due at the present rate (> 0)."""
+        return self._base_us + ceil_div(self.spacing - self._phase, self.rate)
 
     def end_us(self):
         """Instant at which a piece with an end is over; None for one without."""

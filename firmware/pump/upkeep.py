@@ -1,15 +1,21 @@
 """Commands that keep the pump in order and change no therapy: its clock and its logs."""
 
 
+def local_us(wall, store):
+    """Best local time less the pump's clock, in us."""
+    return wall.ahead_us() + store.utc_offset_min * 60_000_000
+
+
 class UpkeepCommands:
     """Handlers of clock and logs."""
 
-    def __init__(self, clock, wall, log, fault_log, store):
+    def __init__(self, clock, wall, log, fault_log, store, delivery):
         self._clock = clock
         self._wall = wall
         self._log = log
         self._fault_log = fault_log
         self._store = store
+        self._delivery = delivery
 
     # -- clock --------------------------------------------------------------------------------
 
@@ -22,6 +28,7 @@ class UpkeepCommands:
         event = self._log.note("clock_set", before)
         if self._store.set_zone(request["utc_offset_min"]):
             self._log.note("zone_set", request["utc_offset_min"])
+        self._delivery.time_set(local_us(self._wall, self._store))
         away_s = self._wall.away_s()
         if away_s >= 0:
             self._log.note("power_was_away", away_s)

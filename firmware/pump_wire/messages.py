@@ -814,7 +814,7 @@ EVENTS = {
     42: ("bolus_cut", "bolus cut by a volume limit, {a} pL not given"),
     43: ("prime_started", "priming bolus of {a} pL started"),
     44: ("bridge_started", "bridge bolus of {a} pL started"),
-    45: ("bridge_done", "bridge bolus done, the new programme runs; {a} pL moved"),
+    45: ("bridge_done", "bridge bolus done, the new programme runs"),
     46: ("bridge_cancelled", "bridge bolus cancelled, {a} pL of the old drug left"),
     47: ("bridge_resumed", "bridge bolus resumed, {a} pL left"),
     48: (

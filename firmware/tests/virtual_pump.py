@@ -10,6 +10,7 @@ import gc
 import os
 from asyncio import core
 
+import compiled_first  # noqa: F401
 import nor_flash
 import vfs
 import world
@@ -282,6 +283,9 @@ class Pump:
 
     def bolus(self, volume_nl, duration_us):
         return self.command(START_BOLUS, volume_nl=volume_nl, duration_us=duration_us)
+
+    def prepare_bolus(self, volume_nl, duration_us):
+        return self.prepare(START_BOLUS, volume_nl=volume_nl, duration_us=duration_us)
 
     # -- what is there to see -----------------------------------------------------------------
 

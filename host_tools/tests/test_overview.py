@@ -224,7 +224,7 @@ WALK = (
     "stepper_pio._begin",
     "stepper_virtual.StepperVirtual.queue",
     "ledger.Ledger.steps",
-    "delivery.Delivery._bolus_over",
+    "delivery.Delivery._piece_over",
     "delivery.Delivery._run_basal",
 )
 

@@ -152,8 +152,8 @@ BUGS = (
     Bug(
         "a stop is forgotten with a new prescription",
         "firmware/pump/delivery.py",
-        "self._store.commit(prescription, self._store.halted)",
-        "self._store.commit(prescription, False)",
+        "store.commit(prescription, store.halted, bridge)",
+        "store.commit(prescription, False, bridge)",
         "test_delivery.py::test_a_new_prescription_keeps_a_stop",
     ),
     Bug(
@@ -173,7 +173,7 @@ BUGS = (
     Bug(
         "a bolus smaller than a step is given",
         "firmware/pump/delivery.py",
-        "        if volume_nl * 1000 < self._ledger.step_pl:\n",
+        "        if volume_nl * 1000 < step_pl:\n",
         "        if False:\n",
         "test_limits.py::test_bolus_smaller_than_a_step_is_refused",
     ),
@@ -186,7 +186,7 @@ BUGS = (
     ),
     Bug(
         "the capacity is compared with a residual rounded down",
-        "firmware/pump/therapy.py",
+        "firmware/pump/prescribing.py",
         "residual_nl = ceil_div(self._ledger.residual_pl(), 1000)",
         "residual_nl = self._ledger.residual_pl() // 1000",
         "test_limits.py::test_capacity_below_the_expected_residual_is_refused",

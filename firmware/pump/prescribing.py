@@ -1,0 +1,127 @@
+"""Commands that set what is delivered: staged parts and the prescription that names them."""
+
+from binascii import crc32
+from struct import pack
+
+from pump.lending import lent, return_module
+from pump.prescription import Refusal, find_part
+from pump.schedule import DAY_US, ceil_div
+from pump_wire.messages import DRUG_FORMAT, FAULT, FILL_PARTS, FLEX, RESERVOIR_PARTS
+
+ENFORCED = 0  # bits of asks without which a prescription is not committed
+_FORGET = 255
+_LAST_PART = 13
+_MOST_OCTETS = 52  # a flex pattern of 13 steps
+
+
+class Prescribing:
+    """Handlers of parts and prescription."""
+
+    def __init__(self, wall, delivery, ledger, store, faults):
+        self._wall = wall
+        self._delivery = delivery
+        self._ledger = ledger
+        self._store = store
+        self._faults = faults
+        self._staged = {}  # part: octets
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def write_part(self, request):
+        part = request["part"]
+        if part == _FORGET:
+            self._staged.clear()
+            return {"crc": 0}
+        if part > _LAST_PART:
+            raise Refusal("above_limit", "part", part, _LAST_PART)
+        octets = request["octets"]
+        if len(octets) > _MOST_OCTETS:
+            raise Refusal("above_limit", "octets", len(octets), _MOST_OCTETS)
+        if octets:
+            self._staged[part] = octets
+        else:
+            self._staged.pop(part, None)
+        return {"crc": crc32(self._gathered(part >= FILL_PARTS))}
+
+    def get_part(self, request):
+        part = request["part"]
+        drugs = self._ledger.drugs
+        octets = b""
+        if RESERVOIR_PARTS <= part < RESERVOIR_PARTS + len(drugs):
+            octets = pack(DRUG_FORMAT, drugs[part - RESERVOIR_PARTS][1])
+            octets += drugs[part - RESERVOIR_PARTS][0].encode()
+        elif self._store.current is not None:
+            octets = find_part(self._store.current["parts"], part)
+        return {"octets": octets}
+
+    def _gathered(self, fill):
+        """Octets of the staged parts of a fill or of a prescription."""
+        octets = b""
+        for part in sorted(self._staged):
+            if (part >= FILL_PARTS) == fill:
+                octets += bytes((part, len(self._staged[part]))) + self._staged[part]
+        return octets
+
+    def bound(self, request, crc, fill):
+        """The staged parts that ``request`` names, bound to it from its first check on."""
+        parts = request.get("parts")
+        if parts is None:
+            parts = self._gathered(fill) if request[crc] else b""
+            if crc32(parts) != request[crc]:
+                raise Refusal("parts_differ", crc, request[crc], crc32(parts))
+            request["parts"] = parts
+        return parts
+
+    # -- prescription -------------------------------------------------------------------------
+
+    def _plan_prescription(self, request):
+        """(prescription, echo, what the store's bridge would be)."""
+        self.bound(request, "parts_crc", False)
+        prescription = dict(request)
+        for name in ("total_nl", "agreed", "bridge", "why"):
+            prescription.pop(name)
+        old = self._store.current if self._store.is_whole() else None
+        try:
+            echo, bridge = lent("programming").plan(
+                prescription,
+                request,
+                old,
+                self._ledger.drugs,
+                self._store.bridge,
+                self._ledger.steps(),
+                self._ledger.step_pl,
+            )
+        finally:
+            return_module("programming")
+        residual_nl = ceil_div(self._ledger.residual_pl(), 1000)
+        if request["capacity_nl"] < residual_nl:
+            raise Refusal("below_limit", "capacity_nl", request["capacity_nl"], residual_nl)
+        if self._faults.code not in (0, FAULT["settings_damaged"]):  # its remedy is this command
+            raise Refusal("fault_latched", "fault", self._faults.code)
+        if request["mode"] == FLEX and not self._wall.now_s():
+            raise Refusal("clock_not_set", "mode", request["mode"])
+        self._check_room(prescription, echo["bridge_rate_nl_day"])
+        echo.update(prescription)
+        return prescription, echo, bridge
+
+    def _check_room(self, p, bridge_rate):
+        """What was delivered of late leaves room for prescription ``p`` under its limits."""
+        delivery = self._delivery
+
+        def most_nl(us):
+            return max(delivery.most_of(p, us), ceil_div(bridge_rate * us, DAY_US))
+
+        for hour_nl, day_nl in ((p["hour_nl"], 0), (0, p["day_nl"])):
+            spare_nl = delivery.limits.spare_nl(most_nl, hour_nl, day_nl)
+            if spare_nl < 0:
+                field = "hour_nl" if hour_nl else "day_nl"
+                raise Refusal("volume_limit", field, p[field], p[field] - spare_nl)
+
+    def check_set_prescription(self, request):
+        return self._plan_prescription(request)[1]
+
+    def apply_set_prescription(self, request):
+        prescription, echo, bridge = self._plan_prescription(request)
+        if echo["asks"] & ENFORCED:
+            raise Refusal("not_agreed", "asks", echo["asks"])
+        return self._delivery.prescribe(prescription, bridge)
