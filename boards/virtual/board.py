@@ -125,6 +125,8 @@ class Board:
     def _truth(self):
         self.stepper.emitted()
         values = self.plant.state()
+        values["tip_ng"] = self.plant.tip_mass() // 10**9
+        values["tip_mixed_ng"] = self.plant.tip_mixed_ng()
         values["stalled"] = self.plant.stalled
         values["tip_pl"] = self.plant.tip_pl
         values["time_us"] = self._bench_us()
@@ -171,7 +173,8 @@ class Board:
 
     def _refill(self, request):
         self.stepper.emitted()
-        return {"aspirated_pl": self.plant.refill(request["fill_pl"])}
+        fill = request["fill_pl"], request.get("ng_ml"), request.get("rest_pl", 0)
+        return {"aspirated_pl": self.plant.refill(*fill)}
 
     def _battery(self, request):
         self.plant.set_battery(request["mv"])

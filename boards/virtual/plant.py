@@ -29,7 +29,10 @@ class Plant:
     ``reverse_steps``: backward. ``delivered_pl``: volume that left the reservoir by the pump.
     ``residual_pl``: volume in the reservoir. ``tip_pl``: volume that left the catheter's tip.
     ``rotor_pulses``: rising edges of the rotor sensor, one for every ``steps_per_pulse`` (even)
-    steps that the rotor goes in one direction. ``battery_mv``: the battery's voltage.
+    steps that the rotor goes in one direction. ``battery_mv``: the battery's voltage. ``ng_ml``:
+    drug in the reservoir. ``fills``: [delivered_pl when it began to leave the reservoir, ng_ml] of
+    each concentration so far: what is where in tubing and catheter follows from it, see
+    ``tip_mass`` and ``tip_mixed_ng``.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Plant:
         self.steps_per_pulse = steps_per_pulse
         self.rotor_pulses = 0
         self.battery_mv = _BATTERY_MV
+        self.ng_ml = 0
+        self.fills = [[0, 0]]
         self.stall_in = -1  # steps the rotor still follows before it stalls, -1: it does not
 
     def move(self, pulses, forward=True):
@@ -114,17 +119,57 @@ class Plant:
             raise ValueError("battery of %d mV: 0 to %d" % (battery_mv, _MOST_BATTERY_MV))
         self.battery_mv = battery_mv
 
-    def refill(self, fill_pl):
-        """Aspirate all that is in the reservoir, put ``fill_pl`` in; returns the aspirated."""
+    def tip_mass(self):
+        """Drug that left the tip if fluid moves through tubing and catheter as a plug, exactly: in
+        units of 1 pL x 1 ng/mL, 10**9 of which are a nanogram."""
+        tip = self.tip_pl
+        mass = 0
+        end = tip
+        for begun, ng_ml in reversed(self.fills):
+            if begun < end:
+                mass += (end - begun) * ng_ml
+                end = begun
+        return mass
+
+    def tip_mixed_ng(self):
+        """The same in ng if the tubing were one stirred vessel and the catheter a plug, whole
+        ng: the other extreme, which a true front lies between."""
+        from math import exp
+
+        x = self.delivered_pl - (self.dead_pl - TUBING_PL)  # what has left the tubing
+        mass = inside = 0.0  # left the tubing; ng/mL in it
+        for i, (begun, ng_ml) in enumerate(self.fills):
+            end = self.fills[i + 1][0] if i + 1 < len(self.fills) else x
+            volume = min(end, x) - begun
+            if volume <= 0:
+                break
+            after = ng_ml + (inside - ng_ml) * exp(-volume / TUBING_PL)
+            mass += ng_ml * volume + TUBING_PL * (inside - after)
+            inside = after
+        return int(mass / 1e9)
+
+    def refill(self, fill_pl, ng_ml=None, rest_pl=0):
+        """Aspirate all that is in the reservoir but ``rest_pl``, put ``fill_pl`` of ``ng_ml`` in
+        (None: as before); returns the aspirated."""
         if fill_pl < 0:
             raise ValueError("fill of %d pL is below 0" % fill_pl)
-        aspirated = self.residual_pl
-        self.residual_pl = fill_pl
+        if not 0 <= rest_pl <= self.residual_pl:
+            raise ValueError("a rest of %d pL, %d are there" % (rest_pl, self.residual_pl))
+        aspirated = self.residual_pl - rest_pl
+        self.residual_pl = fill_pl + rest_pl
+        if ng_ml is not None and self.residual_pl:
+            mixed = (fill_pl * ng_ml + rest_pl * self.ng_ml) // self.residual_pl
+            self.ng_ml = mixed
+            if self.fills[-1][0] == self.delivered_pl:
+                self.fills.pop()
+            self.fills.append([self.delivered_pl, mixed])
         return aspirated
 
     def state(self):
         """All of it as a dict of integers; ``restore`` takes it back."""
-        return {name: getattr(self, name) for name in _STATE}
+        values = {name: getattr(self, name) for name in _STATE}
+        values["fills"] = [list(fill) for fill in self.fills]
+        return values
 
     def restore(self, state):
         """Become the plant that ``state`` describes. What a state saved by an older plant lacks
@@ -132,6 +177,8 @@ class Plant:
         for name in _STATE:
             if name in state:
                 setattr(self, name, state[name])
+        if "fills" in state:
+            self.fills = [list(fill) for fill in state["fills"]]
 
 
 _STATE = (
@@ -145,5 +192,6 @@ _STATE = (
     "steps_per_pulse",
     "rotor_pulses",
     "battery_mv",
+    "ng_ml",
     "stall_in",
 )

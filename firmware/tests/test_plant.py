@@ -153,7 +153,9 @@ def test_state_is_all_of_it():
     assert twin.__dict__ == plant.__dict__
     assert twin.move(9) == plant.move(9) == 5
     assert twin.__dict__ == plant.__dict__
-    assert all(type(value) is int for value in plant.state().values())
+    numbers = plant.state()
+    assert numbers.pop("fills") == [[0, 0]]
+    assert all(type(value) is int for value in numbers.values())
 
 
 def test_what_it_does_not_know_is_refused():
@@ -172,3 +174,34 @@ def test_what_it_does_not_know_is_refused():
         else:
             raise AssertionError("it was taken")
         assert plant.state() == before
+
+
+def test_drug_at_the_tip_follows_the_front_through_tubing_and_catheter():
+    plant = Plant(STEP_PL)
+    plant.refill(20_000_000_000, 500_000)
+    plant.move(3_160)  # fills tubing and catheter
+    assert plant.tip_mass() == 0 < plant.tip_mixed_ng()
+    plant.move(1_000)
+    assert plant.tip_mass() == 100_000_000 * 500_000
+    plant.refill(20_000_000_000, 2_000_000)
+    plant.move(3_160)  # what is old passes
+    before = (1_000 + 3_160) * STEP_PL * 500_000
+    assert plant.tip_mass() == before
+    plant.move(7)
+    assert plant.tip_mass() == before + 7 * STEP_PL * 2_000_000
+    mixed = plant.tip_mixed_ng()
+    # a stirred tubing lets some of the new drug out early, and keeps some of the old
+    assert mixed != plant.tip_mass() // 10**9
+    other = Plant(STEP_PL)
+    other.restore(plant.state())
+    assert (other.tip_mass(), other.tip_mixed_ng()) == (plant.tip_mass(), mixed)
+    plant.move(100_000)
+    total = (1_000 + 3_160) * STEP_PL * 500_000 + 100_007 * STEP_PL * 2_000_000
+    assert plant.tip_mass() == total
+
+
+def test_a_rest_in_the_reservoir_mixes_with_the_fill():
+    plant = Plant(STEP_PL, reservoir_pl=5_000_000_000)
+    plant.ng_ml = 500_000
+    assert plant.refill(15_000_000_000, 2_000_000, 5_000_000_000) == 0
+    assert (plant.residual_pl, plant.ng_ml) == (20_000_000_000, 1_625_000)

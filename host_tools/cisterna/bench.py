@@ -144,9 +144,11 @@ class Bench(abc.ABC):
         """End ``fault``."""
         raise self._lacking("inject")
 
-    def refill_reservoir(self, fill_nl: int) -> int:
-        """Aspirate the reservoir and put ``fill_nl`` in, as a clinician's hands do. Returns the
-        volume aspirated, in nL. The pump is not told."""
+    def refill_reservoir(self, fill_nl: int, ng_ml: int | None = None, rest_nl: int = 0) -> int:
+        """Aspirate the reservoir but for ``rest_nl`` and put ``fill_nl`` in, as a clinician's
+        hands do. ``ng_ml``: drug in the fill, None as before. ``truth()`` then has ``tip_ng``, the
+        drug that left the catheter's tip if fluid moves as a plug, and ``tip_mixed_ng``, if the
+        tubing were stirred. Returns the volume aspirated, in nL. The pump is not told."""
         raise self._lacking("refill")
 
     def press_service(self, seconds: float = 3) -> None:

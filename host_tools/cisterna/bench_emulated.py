@@ -185,6 +185,9 @@ class EmulatedBench(Bench):
 
     def truth(self) -> dict[str, int]:
         values: dict[str, int] = dict(self._plant.state())
+        values.pop("fills")
+        values["tip_ng"] = self._plant.tip_mass() // 10**9
+        values["tip_mixed_ng"] = self._plant.tip_mixed_ng()
         values["stalled"] = int(self._plant.stalled)
         values["tip_pl"] = self._plant.tip_pl
         values["time_us"] = self.pico.now_ns // 1000
@@ -233,8 +236,8 @@ class EmulatedBench(Bench):
     def set_battery(self, battery_mv: int) -> None:
         self._devices.set_battery(battery_mv)
 
-    def refill_reservoir(self, fill_nl: int) -> int:
-        return self._plant.refill(fill_nl * 1000) // 1000
+    def refill_reservoir(self, fill_nl: int, ng_ml: int | None = None, rest_nl: int = 0) -> int:
+        return self._plant.refill(fill_nl * 1000, ng_ml, rest_nl * 1000) // 1000
 
     # -- time and power -------------------------------------------------------------------------
 

@@ -443,7 +443,7 @@ class VirtualBench(Bench):
             assert self._plant is not None
             values = {**self._plant, "time_us": self._world_us}
         values["resets"] = self._resets
-        return {name: value for name, value in values.items() if name != "id"}
+        return {name: value for name, value in values.items() if name not in ("id", "fills")}
 
     def runs(self) -> list[tuple[int, int, int, int, int]]:
         """Runs of evenly spaced pulses: (first_us, slack, spacing, rate, count); pulse i of a run
@@ -521,8 +521,9 @@ class VirtualBench(Bench):
     def set_battery(self, battery_mv: int) -> None:
         self._ask("battery", mv=battery_mv)
 
-    def refill_reservoir(self, fill_nl: int) -> int:
-        return self._ask("refill", fill_pl=fill_nl * 1000)["aspirated_pl"] // 1000
+    def refill_reservoir(self, fill_nl: int, ng_ml: int | None = None, rest_nl: int = 0) -> int:
+        told = self._ask("refill", fill_pl=fill_nl * 1000, ng_ml=ng_ml, rest_pl=rest_nl * 1000)
+        return told["aspirated_pl"] // 1000
 
 
 PULSE_NS = 10_000  # width of the virtual STEP pulse

@@ -1,0 +1,273 @@
+"""Every mode with every command: the mode it leads to, or the refusal; judged by what then
+runs. And random sequences of commands against the volume limits, judged by the pulses.
+"""
+
+from random_numbers import Random
+from therapy_pump import HOUR_US, PERIODIC, drug, pattern, prescribe, treated
+from virtual_pump import DAY_US, SECOND_US
+
+from pump.prescription import Refusal
+from pump_wire.messages import (
+    CANCEL_BOLUS,
+    MODES,
+    REFUSALS,
+    REQUEST_BOLUS,
+    RESUME,
+    RESUME_BRIDGE,
+    SET_CLOCK,
+    START_BOLUS,
+    START_PRIME,
+    STOP,
+)
+
+TIMEOUT_S = 300
+REQUIREMENTS = {
+    "test_every_mode_with_every_command": ["THE-1"],
+    "test_every_bolus_ends_in_the_mode_it_came_from": ["THE-1"],
+    "test_no_window_holds_more_than_its_limit": ["DEL-5"],
+    "test_boluses_are_as_large_as_they_should_be": ["DEL-4"],
+}
+PATIENT = {"patient_nl": 5_000, "patient_s": 300, "lockout_s": 3_600, "patient_max": 6}
+PARTS = {0: pattern((0, 480_000), (60, 960_000), (120, 2_400_000), (180, 480_000))}
+BASAL = {
+    "stopped": {"mode": 0},
+    "minimum_rate": {"mode": 1},
+    "simple_continuous": {"mode": 2},
+    "flex": {"mode": 3},
+    "periodic_bolus": dict(PERIODIC, mode=4, rate_nl_day=240_000),
+}
+BOLUSES = ("single_bolus", "patient_bolus", "priming_bolus")
+
+
+def basal(pump, name, **values):
+    """Run a basal mode."""
+    wanted = dict(PATIENT)
+    wanted.update(BASAL[name])
+    wanted.update(values)
+    prescribe(pump, PARTS if name == "flex" else None, **wanted)
+
+
+def single(pump):
+    pump.command(START_BOLUS, volume_nl=20_000, duration_us=600 * SECOND_US)
+
+
+def prime(pump):
+    pump.command(START_PRIME, volume_nl=300_000, duration_us=HOUR_US)
+
+
+def into(pump, mode, under="simple_continuous"):
+    """Bring a pump into ``mode``, a bolus on top of basal mode ``under``."""
+    if mode in BASAL:
+        basal(pump, mode)
+    elif mode == "halted":
+        basal(pump, under)
+        pump.command(STOP)
+    elif mode == "bridge_bolus":
+        basal(pump, "simple_continuous")
+        basal(pump, under, concentration_ng_ml=600_000, bridge=1)
+    else:
+        basal(pump, under)
+        if mode == "single_bolus":
+            single(pump)
+        elif mode == "patient_bolus":
+            pump.command(REQUEST_BOLUS)
+        else:
+            prime(pump)
+    pump.advance(SECOND_US)
+
+
+RUNS = ("minimum_rate", "simple_continuous", "flex", "periodic_bolus")
+COMMANDS = {
+    "single": single,
+    "patient": lambda pump: pump.command(REQUEST_BOLUS),
+    "prime": prime,
+    "cancel": lambda pump: pump.command(CANCEL_BOLUS),
+    "stop": lambda pump: pump.command(STOP),
+    "resume": lambda pump: pump.command(RESUME),
+    "resume_bridge": lambda pump: pump.command(RESUME_BRIDGE),
+    "clock": lambda pump: pump.command(SET_CLOCK, wall_s=1_900_000_000, utc_offset_min=60),
+}
+
+
+def wanted(mode, command, under):
+    """Mode that ``command`` leads to from ``mode``, or the name of the refusal: THE table."""
+    now = "stopped" if mode == "halted" else mode
+    if command == "clock":
+        return now
+    if command == "stop":
+        return "stopped"
+    if command == "resume":
+        return under if mode == "halted" else "wrong_mode"
+    if command == "resume_bridge":
+        return "no_bridge"
+    if command == "cancel":
+        return under if mode in BOLUSES or mode == "bridge_bolus" else "wrong_mode"
+    if mode == "bridge_bolus":
+        return "bridge_running"
+    if mode == "patient_bolus" and command == "patient":
+        return "lockout"  # what the patient is told first
+    if mode in BOLUSES:
+        return "bolus_running"
+    if now == "stopped" and command != "prime":
+        return "wrong_mode"
+    return {"single": "single_bolus", "patient": "patient_bolus", "prime": "priming_bolus"}[
+        command
+    ]
+
+
+def found(pump, command):
+    try:
+        COMMANDS[command](pump)
+    except Refusal as refusal:
+        return REFUSALS[refusal.code][0]
+    return pump.mode
+
+
+def test_every_mode_with_every_command():
+    pump = treated()
+    tried = 0
+    for mode in tuple(BASAL) + ("halted", "bridge_bolus") + BOLUSES:
+        for under in ("simple_continuous", "flex") if mode not in BASAL else ("",):
+            for command in COMMANDS:
+                pump = treated()
+                into(pump, mode, under or mode)
+                before = pump.mode
+                told = wanted(mode, command, under or mode)
+                result = found(pump, command)
+                assert result == told, (mode, under, command, result, told)
+                if told not in MODES:
+                    assert pump.mode == before
+                assert pump.fault == ""
+                tried += 1
+    assert tried == (5 + 2 * 5) * len(COMMANDS)
+
+
+def test_every_bolus_ends_in_the_mode_it_came_from():
+    for under in BASAL:
+        for bolus, command, span_us in (
+            ("single_bolus", "single", 600 * SECOND_US),
+            ("patient_bolus", "patient", 300 * SECOND_US),
+            ("priming_bolus", "prime", HOUR_US),
+        ):
+            if under == "stopped" and command != "prime":
+                continue
+            pump = treated()
+            basal(pump, under)
+            COMMANDS[command](pump)
+            assert pump.mode == bolus
+            pump.advance(span_us - SECOND_US)
+            assert pump.mode == bolus
+            pump.advance(2 * SECOND_US)
+            assert pump.mode == under
+
+
+def test_boluses_are_as_large_as_they_should_be():
+    for volume_nl, duration_us in ((100, 5 * SECOND_US), (50_000, HOUR_US), (380_000, HOUR_US)):
+        pump = treated()
+        total = 0
+        for _ in range(25):
+            pump.advance(7_654_321)
+            before = pump.steps
+            pump.bolus(volume_nl, duration_us)
+            pump.advance(duration_us)
+            while pump.mode == "single_bolus":
+                pump.advance(1_000)
+            moved = pump.steps - before
+            assert abs(moved * 100 - volume_nl) <= max(100, volume_nl // 100), (volume_nl, moved)
+            total += moved * 100
+        assert abs(total - 25 * volume_nl) <= max(100, 25 * volume_nl // 200)
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def most_in(steps, width_us):
+    """Most steps in any window of ``width_us``, from [(instant, count)] of runs of pulses."""
+    most = start = total = 0
+    for at, count in steps:
+        total += count
+        while steps[start][0] <= at - width_us:
+            total -= steps[start][1]
+            start += 1
+        if total > most:
+            most = total
+    return most
+
+
+def sequence(seed):
+    """One random sequence of commands; (most in an hour, in 24 h, their limits in steps, cuts)."""
+    random = Random(seed)
+    hour_nl = 60_000 + 1_000 * random.below(100)
+    day_nl = 1_150_000 + 10_000 * random.below(40)
+    limits = {"hour_nl": hour_nl, "day_nl": day_nl}
+    names = list(BASAL)
+    pump = treated()
+    world_us = 0
+    steps = []
+    basal(pump, "simple_continuous", rate_nl_day=900_000, **limits)
+    seen = pump.steps
+    marks = 0
+    for _ in range(40):
+        what = random.below(10)
+        try:
+            if what < 3:
+                pump.bolus(
+                    1_000 * (1 + random.below(200)), 60 * SECOND_US * (13 + random.below(60))
+                )
+            elif what < 5:
+                pump.command(REQUEST_BOLUS)
+            elif what == 5:
+                name = names[random.below(len(names))]
+                values = dict(limits)
+                if name == "simple_continuous":
+                    values["rate_nl_day"] = 1_000 * (48 + random.below(900))
+                basal(pump, name, **values)
+            elif what == 6:
+                prime(pump)
+            elif what == 7:
+                pump.command(STOP if random.below(3) == 0 else RESUME)
+            elif what == 8:
+                world_us += pump.now_us
+                pump.restart()
+                pump.advance(1_000)
+            else:
+                pump.command(
+                    SET_CLOCK, wall_s=1_800_000_000 + random.below(86_400), utc_offset_min=0
+                )
+        except Refusal:
+            pass
+        for _ in range(1 + random.below(12)):
+            pump.advance(300 * SECOND_US)
+            now = pump.steps
+            if now > seen:
+                steps.append((world_us + pump.now_us, now - seen))
+                seen = now
+    marks = len([name for name in pump.event_names() if name == "bolus_cut"])
+    held = "limit_held" in pump.event_names()
+    # counted every five minutes: a window of five minutes less lies inside one of full width
+    return (
+        most_in(steps, HOUR_US - 300 * SECOND_US),
+        most_in(steps, DAY_US - 300 * SECOND_US),
+        hour_nl // 100,
+        day_nl // 100,
+        marks,
+        held,
+        pump.fault,
+    )
+
+
+def test_no_window_holds_more_than_its_limit():
+    cuts = 0
+    for seed in range(12):
+        hour, day, most_hour, most_day, cut, _, fault = sequence(seed)
+        assert fault == ""
+        assert hour <= most_hour, (seed, hour, most_hour)
+        assert day <= most_day, (seed, day, most_day)
+        cuts += cut
+    assert cuts > 3
+
+
+def test_drugs_of_a_mixture_are_read_back():
+    pump = treated()
+    prescribe(pump, {7: drug("bupivacaine", 20_000_000)}, bridge=2, why="bench")
+    assert pump.app.store.current["parts"][:2] == b"\x07\x13"
