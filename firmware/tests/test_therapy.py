@@ -168,7 +168,7 @@ def test_flex_follows_the_time_zone_and_a_long_way_at_once():
 
 def test_flex_with_the_clock_set_by_an_hour_repeats_and_skips_nothing():
     for shift_s in (3_600, -3_600):
-        for hour in (1, 6, 7, 11, 12, 21, 23):
+        for hour in (6, 11, 23):
             pump = flex()
             pump.advance(hour * HOUR_US + 30 * 60 * SECOND_US)
             now_s = MONDAY_S + hour * 3_600 + 1_800
@@ -176,11 +176,11 @@ def test_flex_with_the_clock_set_by_an_hour_repeats_and_skips_nothing():
             pump.command(SET_CLOCK, wall_s=now_s + shift_s, utc_offset_min=0)
             assert pump.ask(GET_STATUS)["rate_nl_day"] == before
             rates = []
-            for _ in range(30 * 12):
+            for _ in range(30 * 6):
                 rate = pump.ask(GET_STATUS)["rate_nl_day"]
                 if not rates or rates[-1] != rate:
                     rates.append(rate)
-                pump.advance(HOUR_US // 12)
+                pump.advance(HOUR_US // 6)
             wanted = [step[1] for step in DAY] * 3
             start = wanted.index(before)
             assert rates == wanted[start : start + len(rates)], (shift_s, hour, rates)
@@ -387,9 +387,10 @@ def test_bridge_goes_on_after_resets_and_changes_over():
         pump.advance(1_000)
         assert pump.mode == "bridge_bolus"
         cuts += 1
-    while pump.mode == "bridge_bolus":
+    moved = 0
+    while pump.mode == "bridge_bolus" and moved <= 3_160:
         moved = pump.steps - before
-        pump.advance(SECOND_US)
+        pump.advance(10 * SECOND_US)
     # what truly came out of the old drug is what was in the tubing, within 0.1 % and a step
     assert 3_160 - 4 <= moved <= 3_160, moved
     assert pump.mode == "simple_continuous"

@@ -25,6 +25,7 @@ REQUIREMENTS = {
     "test_every_mode_with_every_command": ["THE-1"],
     "test_every_bolus_ends_in_the_mode_it_came_from": ["THE-1"],
     "test_no_window_holds_more_than_its_limit": ["DEL-5"],
+    "test_a_limit_holds_without_a_plan": ["DEL-5"],
     "test_boluses_are_as_large_as_they_should_be": ["DEL-4"],
 }
 PATIENT = {"patient_nl": 5_000, "patient_s": 300, "lockout_s": 3_600, "patient_max": 6}
@@ -265,6 +266,30 @@ def test_no_window_holds_more_than_its_limit():
         assert day <= most_day, (seed, day, most_day)
         cuts += cut
     assert cuts > 3
+
+
+def test_a_limit_holds_without_a_plan():
+    pump = treated()
+    basal(pump, "simple_continuous", hour_nl=100_000)
+    pump.advance(2 * HOUR_US)
+    pump.app.limits.spare_nl = lambda *_: 1 << 62  # boluses are planned as if there were no limit
+    before = pump.steps
+    begun_us = pump.now_us
+    single(pump)
+    pump.advance(1_200 * SECOND_US)
+    pump.command(START_BOLUS, volume_nl=200_000, duration_us=1_200 * SECOND_US)
+    pump.advance(1_200 * SECOND_US)
+    assert pump.mode == "simple_continuous"
+    assert "bolus_cut" in pump.event_names()
+    # the basal rate is held until a window has moved on, and goes on then
+    assert "limit_held" in pump.event_names()
+    pump.advance(begun_us + HOUR_US - pump.now_us)
+    assert pump.steps - before <= 1_000
+    still = pump.steps
+    pump.advance(HOUR_US)
+    assert "limit_over" in pump.event_names()
+    assert still < pump.steps <= still + 1_000
+    assert pump.fault == ""
 
 
 def test_drugs_of_a_mixture_are_read_back():
