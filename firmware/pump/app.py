@@ -157,6 +157,7 @@ class App:
             self.faults,
             board.entropy,
         )
+        self.commands.on_change = lambda role, message: self.annunciator.announce()
         self.sessions.on_end = self.commands.forget_prepared  # pyright: ignore
         self.reading.last_token = self.commands.last_token  # pyright: ignore
         self.link = Link(board.port, self.sessions, self.commands, self.clock)

@@ -14,6 +14,7 @@ from pump_wire.messages import (
     ALARM_STATES,
     ALARM_TEST,
     ALARMS,
+    ANNOUNCEMENT,
     CRITICAL,
     GET_ALARMS,
     GET_STATUS,
@@ -26,6 +27,7 @@ from pump_wire.messages import (
 )
 
 REQUIREMENTS = {
+    "test_a_change_is_announced_and_a_reading_is_not": ["SEC-8"],
     "test_the_most_restrictive_action_wins": ["ALM-1"],
     "test_every_alarm_has_its_class_action_tone_text_and_remedy": ["ALM-1"],
     "test_low_is_raised_once_at_the_exact_step": ["ALM-2"],
@@ -186,6 +188,14 @@ def test_tone_within_a_second_and_on_telemetry():
     assert status["alarms"] == 1 and status["alarm"] == ALARM["low_reservoir"]
 
 
+def quiet():
+    """A pump that runs, and has no command to announce."""
+    pump = running()
+    pump.restart()
+    pump.advance(1_000)
+    return pump
+
+
 def check_pattern(pump, pattern):
     """What sounds is ``pattern``, once and again, each tone within 2 %."""
     tones = pump.tones()
@@ -208,7 +218,7 @@ def check_interval(starts, seconds, count):
 
 
 def test_tones_and_intervals():
-    pump = running()
+    pump = quiet()
     pump.app.alarms.begin("low_reservoir")
     pump.advance(6 * HOUR_US + MINUTE_US)
     check_pattern(pump, OTHER)
@@ -220,8 +230,20 @@ def test_tones_and_intervals():
     check_interval(begins(pump, 2_600), 600, 7)
 
 
+def test_a_change_is_announced_and_a_reading_is_not():
+    pump = quiet()
+    pump.ask(GET_STATUS)
+    pump.prepare(STOP)
+    pump.advance(5 * SECOND_US)
+    assert list(pump.tones()) == []
+    pump.command(STOP)
+    pump.advance(5 * SECOND_US)
+    check_pattern(pump, ANNOUNCEMENT)
+    assert len(begins(pump, TONES[ANNOUNCEMENT][0][0])) == 1
+
+
 def test_a_critical_tone_breaks_off_another():
-    pump = running()
+    pump = quiet()
     pump.app.alarms.begin("low_reservoir")
     pump.advance(300_000)
     pump.app.alarms.begin("stall")
