@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from cisterna.boards import project_root
 from cisterna.prescription import NOTICE
+from cisterna.protocol_threats import THREATS
 from cisterna.session import REPLY_S, TRIES
 from pump_wire import codec, frame, messages, session
 from pump_wire.messages import Message
@@ -108,6 +109,7 @@ def protocol_document() -> str:
         _handshake_example(),
         _pairing(),
         _prepare_and_confirm(),
+        _threats(),
         _worked_frames(),
         _messages(),
         _refusals(),
@@ -572,6 +574,21 @@ sends it. When no answer comes it opens a new session, in which the command can 
 and asks: `last_token` in `get_status` is the token of the last command carried out, zero after a
 restart; and each event that a command caused has the role and the first two octets of the token.
 Until it knows, it prepares nothing else.
+"""
+
+
+def _threats() -> str:
+    rows = (
+        (each.attack, each.case, each.stopped_by, f"`{each.test}`" if each.test else "none")
+        for each in THREATS
+    )
+    return f"""
+## Threats
+
+What somebody with the line in hand may try. Published cases are of real devices and
+other protocols; the numbers are those of the CVE list.
+
+{_table(("attack", "published case", "what stops it", "test"), rows)}
 """
 
 

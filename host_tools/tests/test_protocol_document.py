@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from cisterna.protocol_document import main, path, protocol_document, pump_constant
+from cisterna.protocol_threats import THREATS
 from pump_wire import messages
 from pump_wire.codec import decode
 from pump_wire.frame import FrameReader
@@ -213,6 +214,17 @@ def test_every_row_of_the_table_is_there() -> None:
     for codes in (messages.REFUSALS, messages.EVENTS, messages.FAULTS):
         for code, row in codes.items():
             assert f"| {code} | `{row[0]}` | {row[1]}" in text
+
+
+def test_every_threat_has_a_test_that_is_there_or_says_that_nothing_stops_it() -> None:
+    root = path().parents[1]
+    assert len(THREATS) > 15
+    for threat in THREATS:
+        if not threat.test:
+            assert threat.stopped_by.startswith("nothing: "), threat.attack
+            continue
+        file, name = threat.test.split("::")
+        assert f"def {name}(" in (root / file).read_text(encoding="utf-8"), threat.test
 
 
 def test_it_says_what_it_is_not() -> None:
