@@ -164,6 +164,7 @@ class NorFlash:
 
     def cut(self):
         """The power goes now, between two operations. PowerCut comes with the next access."""
+        self._late = self._late or bytearray(_MOST_WRITTEN)
         self.dead = True
 
     def leave(self):
@@ -243,10 +244,20 @@ class NorFlash:
     # -- faults -------------------------------------------------------------------------------
 
     def _gone(self):
-        """The power has gone: raises PowerCut, or returns True once the flash was left."""
-        if not self._left:
-            raise PowerCut("flash operation %d" % self.ops)
-        return True
+        """The power has gone: raises PowerCut, or returns True once the flash was left.
+
+        True also where nothing can be allocated: there the garbage collector closes a file. An
+        exception would leave littlefs in the middle of that, with the file, which is free memory a
+        moment later, still in its list of open ones. The next file closed would follow that list
+        and crash the VM. On a board nothing runs any more.
+        """
+        if self._left:
+            return True
+        try:
+            cut = PowerCut("flash operation %d" % self.ops)
+        except MemoryError:
+            return True
+        raise cut
 
     def _noise(self):
         random = self._random

@@ -1,6 +1,8 @@
 """The virtual board's flash: what NOR flash would not do, it does not do either."""
 
-from nor_flash import BLOCK, BLOCKS, PAGE, NorFlash
+import gc
+
+from nor_flash import BLOCK, BLOCKS, PAGE, NorFlash, PowerCut
 from virtual_pump import damage, new_flash, same_flash
 
 _ERASE = 6
@@ -130,3 +132,35 @@ def test_littlefs_lives_on_it():
     damage("/flash/file1", at=0, bit=0x80)
     with open("/flash/file1", "rb") as file:
         assert file.read(3) == b"\xb199"
+
+
+def test_files_that_are_collected_between_a_cut_and_its_end_are_closed():
+    """It crashed the VM: a file that is closed later met what was left of them."""
+
+    def written(number):
+        file = open("/flash/open%d" % number, "wb")
+        file.write(b"x" * 2000)
+        return file
+
+    def use_stack(depth):
+        return use_stack(depth - 1) + [0] * 64 if depth else []
+
+    flash = new_flash()
+    kept = written(99)
+    files = [written(number) for number in range(5)]
+    flash.cut_at(1)
+    cut = False
+    try:
+        files[0].flush()
+    except PowerCut:
+        cut = True
+    assert cut
+    files = None
+    use_stack(30)
+    before = gc.mem_alloc()
+    gc.collect()
+    assert before - gc.mem_alloc() > 4 * 1024  # the caches of five files
+    rubbish = [b"\xa5" * 1200 for _ in range(60)]
+    flash.leave()
+    kept.close()
+    assert len(rubbish) == 60

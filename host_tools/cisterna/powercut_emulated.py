@@ -33,11 +33,11 @@ from cisterna.errors import CisternaError, Refused, UsageError, quoted
 from cisterna.prescription import Therapy
 from cisterna.programmer import Programmer
 
-_LIVES = {"quick": 2, "full": 64}
+_LIVES = {"quick": 2, "full": 40}
 _CUTS = {"quick": 5, "full": 1_000}  # that must come of them
 _IMAGES = {"quick": 1, "full": 2}  # that live beside each other, for two processors
 _SEGMENT = 4  # lives a batch: what is lost when one is interrupted
-_INSTANTS = 30  # drawn for cuts on copies; half of them and more come before a life ends
+_INSTANTS = 60  # drawn for cuts on copies; half of them and more come before a life ends
 _START_CYCLES = 110_000_000  # processor cycles within which a start is over
 _WORK_CYCLES = 30_000_000  # that a command and some steps take
 _WORK_S = 12
