@@ -5,6 +5,16 @@ they fit. Those that other boards lend (pump/lending.py) stay, as compiling take
 
 import gc
 
-for _name in ("programming", "outlook", "delivery", "ledger", "recordlog", "link", "therapy"):
+for _name in (
+    "programming",
+    "outlook",
+    "delivery",
+    "ledger",
+    "recordlog",
+    "link",
+    "therapy",
+    "prescribing",
+    "patient",
+):
     __import__("pump." + _name)
     gc.collect()

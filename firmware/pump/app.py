@@ -16,17 +16,15 @@ from pump.faultlog import FaultLog
 from pump.faults import Faults
 from pump.journal import Damaged, HotRecord, TwoCopies
 from pump.ledger import HOT_LAYOUT, Ledger
+from pump.lending import LentGroup
 from pump.limits import LAYOUT as LIMITS_LAYOUT
 from pump.limits import Limits
 from pump.link import Link
 from pump.motion import Motion
-from pump.patient import Patient
-from pump.prescribing import Prescribing
 from pump.prescription import PrescriptionStore
 from pump.reading import Reading
 from pump.schedule import Schedule
 from pump.sessions import Sessions
-from pump.therapy import TherapyCommands
 from pump.upkeep import UpkeepCommands, local_us
 from pump_wire.messages import EVENT, FAULT, STOPPED, table_hash
 
@@ -125,18 +123,32 @@ class App:
             self.faults,
             self.alarms,
         )
-        prescribing = Prescribing(self.wall, self.delivery, self.ledger, self.store, self.faults)
-        therapy = TherapyCommands(
-            self.clock,
-            self.wall,
-            self.delivery,
-            self.ledger,
-            self.store,
-            self.log,
-            prescribing,
+        staged = {}  # parts of a prescription or fill that are to come
+        prescribing = LentGroup(
+            "prescribing",
+            "Prescribing",
+            ("write_part", "get_part", "set_prescription"),
+            (self.wall, self.delivery, self.ledger, self.store, self.faults, staged),
         )
-        self.patient = Patient(
-            self.clock, self.wall, self.delivery, self.ledger, self.store, self.log
+        therapy = LentGroup(
+            "therapy",
+            "TherapyCommands",
+            (
+                "start_bolus",
+                "cancel_bolus",
+                "start_prime",
+                "resume_bridge",
+                "stop_delivery",
+                "resume_delivery",
+                "record_refill",
+            ),
+            (self.clock, self.wall, self.delivery, self.ledger, self.store, self.log, staged),
+        )
+        patient = LentGroup(
+            "patient",
+            "Patient",
+            ("request_bolus", "get_therapy"),
+            (self.clock, self.wall, self.delivery, self.ledger, self.store, self.log),
         )
         upkeep = UpkeepCommands(
             self.clock, self.wall, self.log, self.fault_log, self.store, self.delivery
@@ -147,7 +159,7 @@ class App:
                 self.reading,
                 prescribing,
                 therapy,
-                self.patient,
+                patient,
                 upkeep,
                 attention,
                 self.sessions,

@@ -24,3 +24,29 @@ def return_module(name):
         sys.modules.pop("pump." + name, None)
         if hasattr(pump, name):
             delattr(pump, name)
+
+
+class LentGroup:
+    """Handlers (see commands) that stand in class ``kind`` of module ``pump.NAME``, each lent for
+    one call. ``names``: their messages; ``arguments``: what the class is made with."""
+
+    def __init__(self, name, kind, names, arguments):
+        self._name = name
+        self._kind = kind
+        self._names = names
+        self._arguments = arguments
+
+    def __getattr__(self, handler):
+        message = handler[6:] if handler[:6] in ("check_", "apply_") else handler
+        if message not in self._names:
+            raise AttributeError(handler)
+
+        def call(values):
+            try:
+                group = getattr(lent(self._name), self._kind)(*self._arguments)
+                return getattr(group, handler)(values)
+            finally:
+                group = None
+                return_module(self._name)
+
+        return call

@@ -14,16 +14,36 @@ _LAST_PART = 13
 _MOST_OCTETS = 52  # a flex pattern of 13 steps
 
 
-class Prescribing:
-    """Handlers of parts and prescription."""
+def gathered(staged, fill):
+    """Octets of the staged parts of a fill or of a prescription."""
+    octets = b""
+    for part in sorted(staged):
+        if (part >= FILL_PARTS) == fill:
+            octets += bytes((part, len(staged[part]))) + staged[part]
+    return octets
 
-    def __init__(self, wall, delivery, ledger, store, faults):
+
+def bound(staged, request, crc, fill):
+    """The staged parts that ``request`` names, bound to it from its first check on."""
+    parts = request.get("parts")
+    if parts is None:
+        parts = gathered(staged, fill) if request[crc] else b""
+        if crc32(parts) != request[crc]:
+            raise Refusal("parts_differ", crc, request[crc], crc32(parts))
+        request["parts"] = parts
+    return parts
+
+
+class Prescribing:
+    """Handlers of parts and prescription. ``staged``: {part: octets}."""
+
+    def __init__(self, wall, delivery, ledger, store, faults, staged):
         self._wall = wall
         self._delivery = delivery
         self._ledger = ledger
         self._store = store
         self._faults = faults
-        self._staged = {}  # part: octets
+        self._staged = staged
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -41,7 +61,7 @@ class Prescribing:
             self._staged[part] = octets
         else:
             self._staged.pop(part, None)
-        return {"crc": crc32(self._gathered(part >= FILL_PARTS))}
+        return {"crc": crc32(gathered(self._staged, part >= FILL_PARTS))}
 
     def get_part(self, request):
         part = request["part"]
@@ -54,29 +74,11 @@ class Prescribing:
             octets = find_part(self._store.current["parts"], part)
         return {"octets": octets}
 
-    def _gathered(self, fill):
-        """Octets of the staged parts of a fill or of a prescription."""
-        octets = b""
-        for part in sorted(self._staged):
-            if (part >= FILL_PARTS) == fill:
-                octets += bytes((part, len(self._staged[part]))) + self._staged[part]
-        return octets
-
-    def bound(self, request, crc, fill):
-        """The staged parts that ``request`` names, bound to it from its first check on."""
-        parts = request.get("parts")
-        if parts is None:
-            parts = self._gathered(fill) if request[crc] else b""
-            if crc32(parts) != request[crc]:
-                raise Refusal("parts_differ", crc, request[crc], crc32(parts))
-            request["parts"] = parts
-        return parts
-
     # -- prescription -------------------------------------------------------------------------
 
     def _plan_prescription(self, request):
         """(prescription, echo, what the store's bridge would be)."""
-        self.bound(request, "parts_crc", False)
+        bound(self._staged, request, "parts_crc", False)
         prescription = dict(request)
         for name in ("total_nl", "agreed", "bridge", "why"):
             prescription.pop(name)

@@ -6,16 +6,16 @@ from pump_wire.messages import BRIDGE_BOLUS, PRIMING_BOLUS, SINGLE_BOLUS
 
 
 class TherapyCommands:
-    """Handlers of what moves drug or changes the account. ``prescribing``: has staged parts."""
+    """Handlers of what moves drug or changes the account. ``staged``: {part: octets}."""
 
-    def __init__(self, clock, wall, delivery, ledger, store, log, prescribing):
+    def __init__(self, clock, wall, delivery, ledger, store, log, staged):
         self._clock = clock
         self._wall = wall
         self._delivery = delivery
         self._ledger = ledger
         self._store = store
         self._log = log
-        self._prescribing = prescribing
+        self._staged = staged
 
     # -- bolus --------------------------------------------------------------------------------
 
@@ -102,7 +102,10 @@ class TherapyCommands:
 
     def _mixture(self, request):
         """[(name, ng/mL)] in the reservoir after a refill, empty when that is not known."""
-        parts = self._prescribing.bound(request, "fill_crc", True)
+        try:
+            parts = lent("prescribing").bound(self._staged, request, "fill_crc", True)
+        finally:
+            return_module("prescribing")
         try:
             programming = lent("programming")
             before = self._ledger.drugs
