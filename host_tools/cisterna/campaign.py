@@ -238,12 +238,13 @@ def run(
     folder: Path,
     workers: int = 1,
     progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
+    dask: str | None = None,
 ) -> list[Result]:
     """Run what ``folder`` does not hold yet; the results of all cases, in the campaign's order.
 
     ``progress(done, total, failed)``: weight done and in all, failures so far. The results do not
-    depend on ``workers``. Raises BrokenCampaign; what was found by then is kept, as it is after a
-    KeyboardInterrupt.
+    depend on ``workers``, nor on ``dask``: a scheduler's address, or "local". Raises
+    BrokenCampaign; what was found by then is kept, as it is after a KeyboardInterrupt.
     """
     batches = campaign.batches()
     kept = Results(folder, campaign.identity())
@@ -268,7 +269,12 @@ def run(
             for index, batch in enumerate(batches)
             if (todo := tuple(case for case in batch.cases if case not in kept.found))
         }
-        if workers > 1 and len(left) > 1:
+        if dask is not None:
+            from cisterna import campaign_dask
+
+            todo = {case for cases in left.values() for case in cases}
+            campaign_dask.run(campaign, batches, todo, dask, workers, add)
+        elif workers > 1 and len(left) > 1:
             _run_parallel(campaign, batches, left, folder, workers, add)
         else:
             for cases in left.values():

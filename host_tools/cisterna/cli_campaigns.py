@@ -51,6 +51,14 @@ Workers = Annotated[
     str | None,
     typer.Option("--workers", metavar="N", help="Processes at once; else one a processor."),
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Run the cases on this Dask cluster, such as tcp://host:8786; local starts one here.",
+    ),
+]
 
 
 @contextlib.contextmanager
@@ -81,6 +89,7 @@ def run(
     replay: str | None,
     workers: str | None,
     as_json: bool,
+    dask: str | None = None,
 ) -> None:
     """Run ``campaign``, or replay one case of it, and show what came out."""
     folder = report or campaigns.default_folder(campaign)
@@ -91,7 +100,7 @@ def run(
     start = time.monotonic()
     try:
         with _bar(campaign.name) as tell:
-            results = campaigns.run(campaign, folder, at_once, tell)
+            results = campaigns.run(campaign, folder, at_once, tell, dask)
     except KeyboardInterrupt:
         raise Interrupted(
             f"what was found so far is kept in {folder}", "the same command goes on from there"
@@ -150,6 +159,7 @@ def powercut(
     report: ReportFolder = None,
     replay: ReplayCase = None,
     workers: Workers = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Cut the power at every operation of the flash, and at random (PWR-1 to PWR-5).
@@ -171,7 +181,7 @@ def powercut(
             f"powercut does not run on bench {quoted(bench)}",
             "it runs on: virtual, emulated",
         )
-    run(campaign, report, replay, workers, as_json)
+    run(campaign, report, replay, workers, as_json, dask)
 
 
 def flips(
@@ -180,13 +190,14 @@ def flips(
     report: ReportFolder = None,
     replay: ReplayCase = None,
     workers: Workers = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Flip two bits of what sets a dose, in memory and in store (FLT-4)."""
     from cisterna.flips import Flips
 
     number = whole_number(seed, "--seed") or 0
-    run(Flips(number, _setting(full)), report, replay, workers, as_json)
+    run(Flips(number, _setting(full)), report, replay, workers, as_json, dask)
 
 
 def trumpet(
@@ -209,6 +220,7 @@ def trumpet(
     report: ReportFolder = None,
     replay: ReplayCase = None,
     workers: Workers = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Start-up and trumpet curves, as pictures and tables (DEL-3).
@@ -223,7 +235,7 @@ def trumpet(
     curves = TrumpetCurves(
         whole_number(seed, "--seed") or 0, _setting(full), bench, rates, tuple(source or ())
     )
-    run(curves, report, replay, workers, as_json)
+    run(curves, report, replay, workers, as_json, dask)
 
 
 # Every campaign, with its examples, one a line.

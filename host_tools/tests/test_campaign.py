@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,15 @@ from typing import Any
 
 import pytest
 
-from cisterna import campaign, campaign_report
+from cisterna import campaign, campaign_dask, campaign_report
 from cisterna.campaign import Batch, BrokenCampaign, Campaign, Evidence, Result, case_parts
-from cisterna.errors import UsageError
+from cisterna.errors import CisternaError, UsageError
 from cisterna.prescription import NOTICE
+
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None,
+    reason="Dask is not installed: pip install distributed",
+)
 
 CASES = 12
 A_BATCH = 3
@@ -139,6 +145,50 @@ def test_one_and_three_workers_give_the_same_verdict(tmp_path: Path, chained: bo
     three = campaign.run(toy, tmp_path / "3", workers=3)
     assert verdict(toy, one) == verdict(toy, three)
     assert sorted(ran(tmp_path / "3")) == list(range(CASES))
+
+
+@needs_dask
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_cluster_of_one_and_of_two_give_the_same_verdict(tmp_path: Path, chained: bool) -> None:
+    toy = Toy(6, "quick")
+    toy.chained = chained
+    here = campaign.run(toy, tmp_path / "here")
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        found = campaign.run(toy, folder, workers, dask="local")
+        assert found == here
+        assert verdict(toy, found) == verdict(toy, here)
+        assert not (folder / "ran.txt").exists()  # nothing is shared but what comes back
+
+
+def test_what_a_cluster_gets_after_an_interruption() -> None:
+    toy = Toy(6, "quick")
+    cases = [batch.cases for batch in toy.batches()]
+    missing = {case for batch in cases for case in batch[1:]} - set(cases[2])
+    assert campaign_dask.chains(toy.batches(), missing) == [
+        [cases[0][1:]],
+        [cases[1][1:]],
+        [cases[3][1:]],
+    ]
+    toy.chained = True
+    assert campaign_dask.chains(toy.batches(), missing) == [cases]
+    assert campaign_dask.chains(toy.batches(), set()) == []
+
+
+@needs_dask
+def test_a_worker_with_other_firmware_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_dask, "firmware_hash", lambda: "another")
+    with pytest.raises(BrokenCampaign, match="here it is another"):
+        campaign.run(Toy(6, "quick"), tmp_path, 1, dask="local")
+
+
+@needs_dask
+def test_no_scheduler_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign_dask, "_CONNECT_S", 1)
+    with pytest.raises(CisternaError, match="no Dask scheduler"):
+        campaign.run(Toy(6, "quick"), tmp_path, dask="tcp://127.0.0.1:9")
 
 
 def test_a_case_that_tells_nothing_is_an_error(tmp_path: Path) -> None:
