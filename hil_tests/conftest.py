@@ -1,11 +1,10 @@
 """Benches for the requirement tests.
 
-``--bench``: "virtual" (default), "emulated", or the serial port of a board. ``--full``: the
-figures of requirements.toml in full; without it campaigns run their quick setting. ``--seed``: of
-everything random, in tests and benches; the header of every run shows it. ``--deploy mpremote``:
-the firmware gets on the emulated Pico as it gets on a board, half a minute a test; without, in a
-file system image.
-
+``--bench``: "virtual" (default), "emulated", a ``bench.toml``, or the serial port of a board.
+``--full``: the figures of requirements.toml in full; without it campaigns run their quick setting.
+``--seed``: of everything random, in tests and benches; the header of every run shows it.
+``--deploy mpremote``: the firmware gets on the emulated Pico as it gets on a board, half a minute
+a test; without, in a file system image.
 ``--report DIR``: an evidence report; ``evidence`` tells what is in it.
 
 Fixtures: ``bench``, opened new for every test (the emulated one: ``booted`` tells how);
@@ -47,7 +46,9 @@ _offers = pytest.StashKey[frozenset[str]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cisterna")
     group.addoption(
-        "--bench", default="virtual", help='"virtual" (default), "emulated" or a serial port'
+        "--bench",
+        default="virtual",
+        help='"virtual" (default), "emulated", a bench.toml or a port',
     )
     group.addoption(
         "--deploy",

@@ -1,6 +1,7 @@
 """Benches: a plant and the instruments around one pump, all with one interface.
 
-``open_bench`` takes "virtual", "emulated" or the serial port of a board. What a bench can do is in
+``open_bench`` takes "virtual", "emulated", the path of a ``.toml`` (see ``bench_file``) or the
+serial port of a board. What a bench can do is in
 its ``offers``; a method it does not offer raises ``NotOffered``.
 """
 
@@ -10,20 +11,26 @@ import abc
 import contextlib
 import time
 from collections.abc import Generator
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from typing_extensions import Self
 
-from cisterna.errors import CisternaError
+from cisterna.errors import CisternaError, NoPump
 from cisterna.keys import KeyStore
 from cisterna.programmer import Identity, Programmer
 from cisterna.transport import Link, SerialLink
+
+if TYPE_CHECKING:
+    from cisterna.balance import Reading
 
 Line = Literal["step", "dir", "enable", "tone"]
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
+
+_BOOT_S = 20.0  # longest until a pump on a port answers after its power came
 
 
 class Edge(NamedTuple):
@@ -46,7 +53,8 @@ class Bench(abc.ABC):
     runs, power, flash_cuts (of power, at a flash operation), power_cuts (at any instant too),
     cable, chip (counts of the processor and its flash), inject, refill, flash_files, service (its
     button can be pressed), rotor (the plant turns the pump's rotor sensor), battery (its voltage
-    can be set), tone (edges() tells what sounds).
+    can be set), tone (edges() tells what sounds), counter (of pulses on the pin),
+    scale (a balance).
     """
 
     name: str
@@ -125,6 +133,14 @@ class Bench(abc.ABC):
         """Pulses on the STEP pin as runs (first_us, slack, spacing, rate, count): pulse i of a run
         happened at first_us + ceil((i * spacing - slack) / rate) us of the bench's time."""
         raise self._lacking("runs of pulses")
+
+    def count(self) -> int:
+        """Pulses that a counter on the STEP pin has seen."""
+        raise self._lacking("counter")
+
+    def weigh(self) -> Reading:
+        """A stable reading of the balance under what the pump delivers."""
+        raise self._lacking("balance")
 
     def interrupts_off(self) -> list[tuple[int, int, int, int]]:
         """Spans in which the processor kept interrupts off, since this was first called: (from,
@@ -255,6 +271,18 @@ class SerialBench(Bench):
     def port(self) -> str:
         return self._port
 
+    def wait_answer(self) -> None:
+        """Wait until the pump answers, after its power came. Raises NoPump."""
+        end = time.monotonic() + _BOOT_S
+        while True:
+            try:
+                self.programmer().close()
+                return
+            except NoPump:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
     def close(self) -> None:
         pass
 
@@ -266,7 +294,8 @@ def open_bench(
     trace: bool = True,
     deploy: Literal["image", "mpremote"] = "image",
 ) -> Bench:
-    """Open a bench: "virtual", "emulated", or a serial port.
+    """Open a bench: "virtual", "emulated", a file that describes one, ``labgrid:`` and an
+    environment file, or a serial port.
 
     ``seed`` makes a simulated bench repeatable. ``trace=False`` on the virtual bench keeps no
     edges. ``deploy``: how the firmware gets on the emulated Pico, see EmulatedBench.
@@ -279,4 +308,16 @@ def open_bench(
         from cisterna.bench_emulated import EmulatedBench
 
         return EmulatedBench(seed=seed, deploy=deploy)
+    if name.startswith("labgrid:"):
+        try:
+            from cisterna.labgrid_driver import open_lab
+        except ImportError:
+            raise CisternaError(
+                "boards of a lab need labgrid", "install it: pip install labgrid"
+            ) from None
+        return open_lab(name.removeprefix("labgrid:"))
+    if name.endswith(".toml"):
+        from cisterna.bench_file import FileBench
+
+        return FileBench(Path(name))
     return SerialBench(name)

@@ -102,6 +102,11 @@ def water_density_ng_ml(temperature_mc: int) -> int:
     return round(kg_m3 * 1_000_000)
 
 
+def lift(density_ng_ml: int) -> float:
+    """What a reading is multiplied with for the buoyancy of air, step 2 above."""
+    return (1 - _AIR_KG_M3 / _WEIGHTS_KG_M3) / (1 - _AIR_KG_M3 * 1_000_000 / density_ng_ml)
+
+
 def calibrate(
     steps: int,
     masses_ng: Sequence[int],
@@ -126,12 +131,10 @@ def calibrate(
         if mass_ng <= 0:
             raise UsageError("a mass of 0", "leave out repeats in which nothing came")
     evaporated_ng = evaporation_ng_day * duration_us / _DAY_US
-    lift = 1.0
-    if buoyancy:
-        lift = (1 - _AIR_KG_M3 / _WEIGHTS_KG_M3) / (1 - _AIR_KG_M3 * 1_000_000 / density_ng_ml)
+    factor = lift(density_ng_ml) if buoyancy else 1.0
     # ng over ng/mL is mL, and a mL has 1e9 pL
     steps_pl = tuple(
-        (mass_ng + evaporated_ng) * lift / density_ng_ml * 1e9 / steps for mass_ng in masses_ng
+        (mass_ng + evaporated_ng) * factor / density_ng_ml * 1e9 / steps for mass_ng in masses_ng
     )
     mean = statistics.fmean(steps_pl)
     spread = uncertainty = None

@@ -62,18 +62,35 @@ class SerialLink:
     """A pyserial port or URL (``/dev/ttyACM0``, ``socket://host:port``, ``rfc2217://`` ...).
 
     ``alone_s``: None shares the port with whoever else opens it; a number takes it for this
-    program alone, waiting up to so many seconds for another that has it so.
+    program alone, waiting up to so many seconds for another that has it so. ``framing``: data
+    bits, parity and stop bits of a UART, such as 8N1 or 7O1. Raises NoPump; ValueError for a
+    framing that no UART has.
     """
 
-    def __init__(self, url: str, alone_s: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        alone_s: float | None = None,
+        baud: int = BAUD,
+        framing: str = "8N1",
+    ) -> None:
         self.name = url
         _check_url(url)
+        if not re.fullmatch("[78][NEO][12]", framing):
+            raise ValueError(f"framing {framing!r}: 7 or 8, then N, E or O, then 1 or 2")
         until = time.monotonic() + (alone_s or 0)
         alone = None if alone_s is None else True
         while True:
             try:
                 self._port = serial.serial_for_url(
-                    url, baudrate=BAUD, timeout=0, write_timeout=2, exclusive=alone
+                    url,
+                    baudrate=baud,
+                    bytesize=int(framing[0]),
+                    parity=framing[1],
+                    stopbits=int(framing[2]),
+                    timeout=0,
+                    write_timeout=2,
+                    exclusive=alone,
                 )
                 return
             except (serial.SerialException, ValueError, OSError) as error:

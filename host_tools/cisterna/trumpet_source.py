@@ -23,7 +23,7 @@ NEEDS: dict[Source, frozenset[str]] = {
     "scale": frozenset({"advance", "truth", "refill"}),
 }
 MINIMUM_RATE_NL_DAY = 6_000
-_CAPACITY_NL = 20_000_000
+CAPACITY_NL = 20_000_000
 _MOST_BEFORE_US = 600_000_000
 # A balance of 0.01 mg on water at 1 g/mL (convention: what the method wants for small pumps).
 _READABILITY_PL = 10_000
@@ -37,7 +37,7 @@ def therapy(rate_nl_day: int) -> Therapy:
         concentration_ng_ml=1_000,
         mode=MINIMUM_RATE if slowest else SIMPLE_CONTINUOUS,
         rate_nl_day=0 if slowest else rate_nl_day,
-        capacity_nl=_CAPACITY_NL,
+        capacity_nl=CAPACITY_NL,
         low_mark_nl=2_000_000,
     )
 
@@ -62,8 +62,8 @@ def measure(
     with bench.programmer() as pump:
         step_pl = pump.status().step_pl
         pump.program(therapy(rate_nl_day))
-        bench.refill_reservoir(_CAPACITY_NL)
-        pump.refill(0, _CAPACITY_NL, "trumpet curve")
+        bench.refill_reservoir(CAPACITY_NL)
+        pump.refill(0, CAPACITY_NL, "trumpet curve")
         spacing_us = step_pl * DAY_US // (rate_nl_day * 1000)
         before_us = random.Random(f"{seed} {rate_nl_day}").randrange(spacing_us)
         bench.advance(us=min(before_us, _MOST_BEFORE_US))
