@@ -142,7 +142,7 @@ class Sessions:
         if waiting and waiting.asked == asked and now_us - waiting.heard_us < _WAIT_US:
             return waiting.reply  # sent again: the same session
         ours = self._entropy(_NONCE_SIZE)
-        while active and ours[:2] == active.id[:2]:  # a number is one session's
+        if active and ours[:2] == active.id[:2]:  # a number is one session's
             ours = self._entropy(_NONCE_SIZE)
         info = session_info(WIRE_VERSION, self._hash, self._pump_id, asked[0], asked[1].encode())
         session = Session(asked, ours, hkdf(key, asked[2] + ours, info), now_us)
