@@ -107,6 +107,8 @@ campaign: setup ## campaigns and requirement tests with their full figures (hour
 	$(BIN)/cisterna bench powercut --bench emulated --full --report build/campaigns/emulated
 	$(BIN)/cisterna bench trumpet --full --report build/campaigns/trumpet
 	$(BIN)/cisterna bench trumpet --bench emulated --full --report build/campaigns/trumpet-emulated
+	$(BIN)/cisterna bench attack --full --report build/campaigns/attack
+	$(BIN)/cisterna bench attack --bench emulated --full --report build/campaigns/attack-emulated
 	$(pytest) hil_tests --full -k 'not test_campaign'
 
 bench: setup ## how fast the virtual pump and the emulated Pico simulate

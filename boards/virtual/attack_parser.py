@@ -33,8 +33,12 @@ def some_packet(random, number):
 def feed(reader, octets):
     """True if ``reader`` takes a frame in ``octets`` for a good one."""
     accepted = False
-    for octet in octets:
-        if reader.feed(octet):
+    at = 0
+    end = len(octets)
+    while at < end:
+        at = reader.take(octets, at, end)
+        if at < 0:
+            at = -at - 1
             accepted = True
     return accepted
 

@@ -238,6 +238,36 @@ def trumpet(
     run(curves, report, replay, workers, as_json, dask)
 
 
+def attack(
+    bench: BenchName = "virtual",
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Attack the telemetry link (SEC-1 to SEC-7, INP-1, INP-2, INP-5).
+
+    Forge, splice, replay, flood, fuzz, cut the line; flash, account and plant tell what changed.
+    """
+    number = whole_number(seed, "--seed") or 0
+    campaign: campaigns.Campaign
+    if bench == "virtual":
+        from cisterna.attack import Attack
+
+        campaign = Attack(number, _setting(full))
+    elif bench == "emulated":
+        from cisterna.attack_emulated import EmulatedAttack
+
+        campaign = EmulatedAttack(number, _setting(full))
+    else:
+        raise UsageError(
+            f"attack does not run on bench {quoted(bench)}", "it runs on: virtual, emulated"
+        )
+    run(campaign, report, replay, workers, as_json)
+
+
 # Every campaign, with its examples, one a line.
 CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
     (
@@ -245,6 +275,12 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         """cisterna bench powercut
         cisterna bench powercut --full --report evidence
         cisterna bench powercut --replay powercut:1:PWR-2:17:half_program""",
+    ),
+    (
+        attack,
+        """cisterna bench attack
+        cisterna bench attack --full --report evidence
+        cisterna bench attack --replay attack:1:SEC-4:replays:3""",
     ),
     (
         flips,

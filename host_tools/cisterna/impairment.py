@@ -18,7 +18,7 @@ from cisterna.transport import Link
 from pump_wire.frame import FLAG
 
 _BITS_AN_OCTET = 10  # on an asynchronous line, with start and stop bit
-_SIMULATED_REPLY_S = 0.005  # real time in which a simulated pump has answered
+_SIMULATED_REPLY_S = 0.002  # real time in which a simulated pump has answered
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,20 @@ def packets(reader: FrameReader, octets: bytes) -> list[bytes]:
     return [bytes(reader.packet[: reader.length]) for octet in octets if reader.feed(octet)]
 
 
+def chunks(reader: FrameReader, octets: bytes, size: int) -> list[bytes]:
+    """The same, taken ``size`` octets at a time, as the pump does."""
+    found: list[bytes] = []
+    for begin in range(0, len(octets), size):
+        chunk = octets[begin : begin + size]
+        at = 0
+        while at < len(chunk):
+            at = reader.take(chunk, at, len(chunk))
+            if at < 0:
+                at = -at - 1
+                found.append(bytes(reader.packet[: reader.length]))
+    return found
+
+
 def check_stream(octets: bytes) -> None:
     """Any octets on the line: packets of a size, each of which frames to octets that were there;
     and after them a good frame gets through."""
@@ -43,6 +57,10 @@ def check_stream(octets: bytes) -> None:
         assert 1 <= len(packet) <= MAX_PACKET
         assert packets(FrameReader(), framed(packet)) == [packet]
     assert len(found) == reader.good
+    chunked = FrameReader()
+    assert chunks(chunked, octets, 1 + len(octets) % 7) == found
+    for name in ("good", "damaged", "oversize", "noise", "partial"):
+        assert getattr(chunked, name) == getattr(reader, name), name
     last = packets(reader, bytes((FLAG,)) + framed(b"next"))
     assert last[-1:] == [b"next"]
     reader.drop_partial()

@@ -1,0 +1,68 @@
+"""The campaign of attacks: its cases, its replays, and what it makes of a pump that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cisterna.attack import KINDS, REQUIREMENTS, Attack
+from cisterna.attack_emulated import EmulatedAttack
+from cisterna.errors import UsageError
+from host_tools.tests.conftest import Cisterna
+from host_tools.tests.test_seeded_bugs import copied
+
+WANTED = {"SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-6", "SEC-7", "INP-1", "INP-2", "INP-5"}
+
+
+def test_the_full_setting_has_the_figures_of_the_requirements() -> None:
+    assert set(REQUIREMENTS) == WANTED
+    by_name = {kind.name: kind for kind in KINDS}
+    assert by_name["fresh"].asks_full["sessions"] == 10_000
+    assert by_name["flips"].full == 200
+    assert by_name["flood"].asks_full["seconds"] == 600
+    assert by_name["lossy"].full * by_name["lossy"].asks_full["commands"] == 10_000
+    assert by_name["fuzz"].full * by_name["fuzz"].asks_full["frames"] == 10_000_000
+    assert (by_name["damaged"].full, by_name["damaged"].asks_full["pairs"]) == (50, 0)
+    for name in ("cuts", "hangups"):
+        assert by_name[name].asks_full["stride"] == 1
+    cases = [case for batch in Attack(1, "full").batches() for case in batch.cases]
+    assert len(set(cases)) == len(cases)
+    assert cases[0] == "attack:1:none:honest:0"
+    emulated = [case for batch in EmulatedAttack(1, "full").batches() for case in batch.cases]
+    assert len(set(emulated)) == len(emulated)
+
+
+def test_a_replay_tells_what_the_run_found(tmp_path: Path) -> None:
+    tree = copied(tmp_path / "tree")
+    path = tree / "firmware" / "pump" / "ccm.py"
+    source = path.read_text()
+    assert source.count("        return not wrong\n") == 1
+    path.write_text(source.replace("        return not wrong\n", "        return True\n"))
+    wrong = Attack(1, "quick", ("SEC-3",), tree)
+    case = "attack:1:SEC-3:flips:2"
+    (found,) = wrong.run_batch((case,), tmp_path)
+    assert found.failures[0][0] == case
+    assert list(wrong.replay(case, tmp_path))[-1] == f"verdict: {found.failures[0][1]}"
+    assert list(Attack(1, "quick").replay(case, tmp_path))[-1] == "verdict: all holds"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("attack:1:SEC-3:flips:x", "attack:1:SEC-4:flips:3", "attack:1:SEC-3:nothing:3"),
+        *("attack:1:SEC-3:flips:200", "attack:1:SEC-3", "powercut:1:PWR-1:3"),
+    ],
+)
+def test_an_id_that_names_no_case_is_refused(case: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        list(Attack(1, "quick").replay(case, tmp_path))
+
+
+def test_replay_on_the_command_line(cisterna: Cisterna, tmp_path: Path) -> None:
+    words = ("bench", "attack", "--report", str(tmp_path), "--replay")
+    shown = cisterna(*words, "attack:1:SEC-4:example:0")
+    assert shown.code == 0
+    assert "verdict: all holds" in shown.out
+    assert cisterna(*words, "nonsense").code == 2
+    assert cisterna("bench", "attack", "--bench", "moon").code == 2
