@@ -328,6 +328,10 @@ def _show_checked(loaded: LoadedPrescription, as_json: bool) -> None:
         return
     shown = screens.console()
     screens.therapy_screen(shown, loaded.therapy, loaded.notes)
+    if loaded.profile is not None:
+        screens.rows(shown, [("Pump profile", loaded.profile)])
+    if loaded.stability is not None:
+        screens.rows(shown, [("Stability", screens.stability_words(loaded.stability))])
     screens.good(shown, "The file is a prescription; no pump was asked.")
 
 

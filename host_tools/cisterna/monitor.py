@@ -174,6 +174,5 @@ def _alarms(seen: Interrogation) -> list[tuple[str, screens.Value]]:
 
 def _events(look: Look) -> list[tuple[str, screens.Value]]:
     return [
-        (f"{event.sequence}", screens.event_line(event, look.seen.identity.boots))
-        for event in look.events
+        ("", screens.event_line(event, look.seen.identity.boots)) for event in look.events
     ] or [("", "none")]
