@@ -44,7 +44,7 @@ TOML, UTF-8, with the limits of format 1 (``cisterna.prescription``)::
     # until = 2027-01-31T12:00:00Z  # or a date, as a pump tells it
 
     [path]                          # may be left out: not known, and then no prime and no bridge
-    tubing = "0.14 mL"              # the profile's when left out
+    tubing = "0.15 mL"              # as measured; the profile's when left out
     segments = [{ supplied = "80 cm", trimmed = "0 cm", volume_per_length = "0.0022 mL/cm" }]
     # catheter = "0.176 mL"         # or its volume as it stands
 
