@@ -74,7 +74,7 @@ class Interrogation:
             return "nothing is delivered, and no date of the drug is known"
         if seen.refill_us < seen.low_us:
             return "the drug's stability"
-        return "low mark, with every permitted patient bolus"
+        return "low mark, all patient boluses"
 
     @property
     def basal_rate_nl_day(self) -> int:
