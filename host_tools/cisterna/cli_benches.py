@@ -228,9 +228,33 @@ def decode(
         print(line)
 
 
+def therapy(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures go.")] = Path(
+        "therapy"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Draw a therapy on virtual pumps, as the plant saw it.
+
+    A day of flex steps with patient boluses, a bridge bolus with the concentration at the tip, and
+    the dose of each day between two refills.
+    """
+    from cisterna.bench_virtual import VirtualBench
+    from cisterna.therapy_story import write_pictures
+
+    with progress("pictures") as tell:
+        paths = write_pictures(lambda: VirtualBench(seed=1, trace=False), out, tell)
+    if as_json:
+        emit({"pngs": [str(path) for path in paths]})
+        return
+    for path in paths:
+        screens.path(screens.console(), str(path))
+
+
 # Every subcommand of bench, with its examples, one a line.
 BENCH_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (speed, "cisterna bench speed\ncisterna bench speed --bench emulated"),
+    (therapy, "cisterna bench therapy --out pictures"),
     (
         decode,
         """cisterna status --trace session.jsonl
