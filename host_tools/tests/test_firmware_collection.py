@@ -150,9 +150,9 @@ def test_test_that_exits_has_failed(project: Project) -> None:
     assert outcomes == {"test_exits[vm]": "FAILED", "test_next[vm]": "PASSED"}
 
 
-def test_memory_is_the_chips(project: Project) -> None:
+def test_memory_is_bounded(project: Project) -> None:
     outcomes, said = project.run(
-        "def test_too_much():\n    assert len(bytearray(380 * 1024))\n"
+        "def test_too_much():\n    assert len(bytearray(508 * 1024))\n"
         "def test_after(): assert len(bytearray(64 * 1024))\n"
     )
     assert outcomes == {"test_too_much[vm]": "FAILED", "test_after[vm]": "PASSED"}
