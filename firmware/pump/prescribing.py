@@ -8,7 +8,6 @@ from pump.prescription import Refusal, find_part
 from pump.schedule import DAY_US, ceil_div
 from pump_wire.messages import DRUG_FORMAT, FAULT, FILL_PARTS, FLEX, RESERVOIR_PARTS
 
-ENFORCED = 0  # bits of asks without which a prescription is not committed
 _FORGET = 255
 _LAST_PART = 13
 _MOST_OCTETS = 52  # a flex pattern of 13 steps
@@ -124,6 +123,6 @@ class Prescribing:
 
     def apply_set_prescription(self, request):
         prescription, echo, bridge = self._plan_prescription(request)
-        if echo["asks"] & ENFORCED:
+        if echo["asks"]:
             raise Refusal("not_agreed", "asks", echo["asks"])
         return self._delivery.prescribe(prescription, bridge)

@@ -72,6 +72,7 @@ def test_what_is_staged_is_bound_to_its_token():
     pump = treated()
     values = fields(mode=3, week=WEEK)
     values["parts_crc"] = stage(pump, PARTS)
+    values["total_nl"] = round(100 * day_steps(DAY))
     token, echo = pump.prepare(SET_PRESCRIPTION, **values)
     assert echo["new_total_nl"] == max(
         round(100 * day_steps(DAY)), round(100 * day_steps(WEEKEND))
@@ -117,6 +118,9 @@ def test_a_dose_that_changes_much_must_be_typed():
     assert (echo["asks"], echo["old_total_nl"], echo["new_total_nl"]) == (1, 1_000_000, 1_201_000)
     _, echo = prepare(pump, rate_nl_day=24_000_000)  # an hour's dose taken for a day's
     assert echo["change_ppm"] == 23_000_000
+    token, _ = prepare(pump, rate_nl_day=24_000_000)
+    refused("not_agreed", pump.ask, CONFIRM, token=token)
+    assert pump.ask(GET_STATUS)["rate_nl_day"] == 1_000_000
     refused("total_differs", prepare, pump, rate_nl_day=24_000_000, total_nl=1_000_000)
     _, echo = prepare(pump, rate_nl_day=24_000_000, total_nl=24_000_000)
     assert echo["asks"] == 0

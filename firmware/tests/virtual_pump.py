@@ -260,8 +260,17 @@ class Pump:
         return reply["token"], decode(BY_NUMBER[message.number].reply, reply["body"])
 
     def command(self, message, **values):
-        """Prepare and confirm at once; returns the confirmation. Raises Refusal."""
-        return self.ask(CONFIRM, token=self.prepare(message, **values)[0])
+        """Prepare and confirm at once, a prescription as one who types the total and agrees to
+        all; returns the confirmation. Raises Refusal."""
+        token, echo = self.prepare(message, **values)
+        if message is SET_PRESCRIPTION and echo["asks"]:
+            values["total_nl"] = echo["new_total_nl"]
+            values["agreed"] = 46
+            if echo["asks"] & 16 and not values.get("bridge"):
+                values["bridge"] = 2
+                values["why"] = "a test"
+            token, _ = self.prepare(message, **values)
+        return self.ask(CONFIRM, token=token)
 
     def program(self, rate_nl_day=1_000_000, mode=2, low_mark_nl=2_000_000):
         return self.command(
