@@ -98,7 +98,7 @@ def _lossy(bench: Bench, seed: int, request: dict[str, Any]) -> int:
         link.let_pass(_AFTER_S)
         given = _boluses(_steps(bench) - before)
         if told == "unknown":
-            told = _settled(pump, link, bench)
+            told = _settled(pump, link)
         if given != {"done": 1, "not done": 0}[told]:
             raise _Wrong(f"command {number}: the programmer says {told}, the plant saw {given}")
         link.let_pass(_AFTER_S)
@@ -117,20 +117,12 @@ def _persistent(make: Callable[[], Programmer]) -> Programmer:
     raise _Wrong("no programmer gets through in fifty tries")
 
 
-def _settled(pump: Programmer, link: ImpairedLink, bench: Bench) -> str:
+def _settled(pump: Programmer, link: ImpairedLink) -> str:
     """What an unknown outcome turns out to be; dosing is refused meanwhile."""
     for _ in range(50):
-        before = _steps(bench)
         try:
             pump.settle()
         except OutcomeUnknown:
-            told = _try(lambda: pump.bolus(_BOLUS_STEPS * _STEP_NL, _BOLUS_US))
-            if told != "unknown":  # the bolus itself settled it first, and was given or not
-                link.let_pass(_AFTER_S)
-                given = _boluses(_steps(bench) - before)
-                if given != {"done": 1, "not done": 0}[told]:
-                    raise _Wrong(f"a bolus that settles: {told}, the plant saw {given}") from None
-                return _outcome(pump)
             link.let_pass(1)
             continue
         except CisternaError:
