@@ -127,10 +127,9 @@ class Link:
             return
         sessions.heard(session)
         self._request = request
+        self._reply_size = 0  # until it is sealed: what fails half-way must not go out
         if packet[SEALED] == REQUEST:
             self._answer(session, counter, packet[SEALED + 1], packet[BODY:end])
-        else:
-            self._reply_size = 0
         if session.closing or counter == LAST_COUNTER:
             sessions.end()
 
