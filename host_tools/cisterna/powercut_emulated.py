@@ -20,7 +20,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ class _Pump:
         path = folder / "pump.json"
         if path.is_file():
             kept = json.loads(path.read_text())
-            self.settings = [(Therapy(**kept["therapy"]), bool(kept["halted"]))]
+            therapy = replace(_therapy(_RATES[0]), rate_nl_day=int(kept["rate_nl_day"]))
+            self.settings = [(therapy, bool(kept["halted"]))]
             self.refills = [(int(kept["refill"][0]), int(kept["refill"][1]))]
             self.over_steps = int(kept["over_steps"])
             self.next_event = int(kept["next_event"])
@@ -115,7 +116,7 @@ class _Pump:
         """Leave all that goes on living in the folder. The power must be off."""
         therapy, halted = self.settings[0]
         kept: dict[str, Any] = {
-            "therapy": vars(therapy),
+            "rate_nl_day": therapy.rate_nl_day,  # all else of a prescription here is the same
             "halted": halted,
             "refill": self.refills[0],
             "over_steps": self.over_steps,
