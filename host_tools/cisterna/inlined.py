@@ -27,7 +27,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
 def inlined(sources: Mapping[str, bytes]) -> dict[str, bytes]:
     """``sources``: name of a file -> Python. Constants that one takes from another by ``from ...
     import`` count too; one that is read as an attribute of its module stays."""
-    trees = {name: ast.parse(source) for name, source in sources.items()}
+    trees = {name: syntax_tree(source) for name, source in sources.items()}
     attributes = {
         node.attr
         for tree in trees.values()
@@ -39,6 +39,15 @@ def inlined(sources: Mapping[str, bytes]) -> dict[str, bytes]:
         found = _constants(tree).items()
         constants[_module(name)] = {each: value for each, value in found if each not in attributes}
     return {name: _replaced(name, sources[name], trees[name], constants) for name in sources}
+
+
+def syntax_tree(source: bytes) -> ast.Module:
+    """``source`` as a tree; an empty one, so that it stays as it is, where it is no Python: the
+    compiler says what is wrong with it."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def _module(name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from cisterna.errors import CisternaError
+from cisterna.inlined import syntax_tree
 
 TABLE = "pump_wire/messages.py"
 _MODULE = "pump_wire.messages"
@@ -49,7 +50,7 @@ def _used(users: Iterable[bytes]) -> set[str]:
     """Names of the table that ``users`` import, or take from the module."""
     names: set[str] = set()
     for source in users:
-        tree = ast.parse(source)
+        tree = syntax_tree(source)
         modules: set[str] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module == _MODULE:
