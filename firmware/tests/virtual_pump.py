@@ -347,10 +347,13 @@ class Pump:
 
     def events(self, first=0):
         """[(number, name, uptime_us, value)] of all records from ``first`` on."""
+        return list(self.each_event(first))
+
+    def each_event(self, first=0):
+        """The same, one at a time."""
         from binascii import crc32
         from struct import unpack, unpack_from
 
-        found = []
         log = self.app.log
         while first < log.next:
             raw = log.read(first, 6)
@@ -358,9 +361,8 @@ class Pump:
                 record = raw[at : at + EVENT_SIZE]
                 assert unpack_from("<I", record, EVENT_SIZE - 4)[0] == crc32(record[:-4])
                 number, code, _, _, uptime_us, _, value = unpack(EVENT_FORMAT, record[:-4])
-                found.append((number, EVENTS[code][0], uptime_us, value))
-            first = found[-1][0] + 1
-        return found
+                yield number, EVENTS[code][0], uptime_us, value
+            first = number + 1
 
     def event_names(self, first=0):
         return [event[1] for event in self.events(first)]

@@ -22,9 +22,7 @@ from cisterna.errors import UsageError
 from host_tools.tests.conftest import ROOT
 
 if importlib.util.find_spec("labgrid") is None:
-    pytest.skip(
-        "labgrid is not installed: pip install labgrid", allow_module_level=True
-    )
+    pytest.skip("labgrid is not installed: pip install labgrid", allow_module_level=True)
 
 BIN = Path(sys.executable).parent
 

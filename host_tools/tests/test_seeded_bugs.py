@@ -301,8 +301,8 @@ BUGS = (
     Bug(
         "slots are written over that a cut kept from being filed",
         "firmware/pump/recordlog.py",
-        "            if entry[3] == self._batch * self._size and first + self._batch > filed:\n",
-        "            if first + self._batch > filed:\n",
+        "        if self._file_size(last) == batch * self._size:\n",
+        "        if self._file_size(last) >= 0:\n",
         "test_eventlog.py::test_a_power_cut_at_any_flash_operation_loses_at_most_the_record_in_flight",
     ),
     Bug(
@@ -420,8 +420,8 @@ BUGS = (
     Bug(
         "a prescription takes what is staged when it is confirmed",
         "firmware/pump/prescribing.py",
-        '        parts = request.get("parts")\n',
-        "        parts = None\n",
+        '    parts = request.get("parts")\n',
+        "    parts = None\n",
         "test_therapy.py::test_what_is_staged_is_bound_to_its_token",
     ),
 )

@@ -90,7 +90,8 @@ BUGS = (
             ),
             (
                 "        if prescription is self.current:\n            self.check()\n"
-                "        elif not self.is_whole():\n            halted = True\n",
+                "        elif not self.is_whole():\n            halted = True\n"
+                "            bridge = bridge or NONE\n",
                 "",
             ),
         ),
@@ -155,9 +156,8 @@ BUGS = (
         "firmware/pump/ledger.py",
         (
             (
-                "        bolus = self.bolus_steps()\n        self._copies.commit(\n",
-                "        bolus = self.bolus_steps()\n"
-                "        self._store(0, 0)\n        self._copies.commit(\n",
+                "        bolus = self.bolus_steps()\n        life_true",
+                "        bolus = self.bolus_steps()\n        self._store(0, 0)\n        life_true",
             ),
         ),
     ),
