@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cisterna import board_repl, flash
+from cisterna import board_repl, flash, keys
 from cisterna.bench_emulated import BOARD, EmulatedBench
 from cisterna.emulator import NoPicoImage, file_system_image, files_of, find_pico_image
 from cisterna.emulator_port import EmulatedPort
@@ -20,13 +20,19 @@ from hil_tests.test_delivery import BIG
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[EmulatedBench]:
-    """A Pico that got the firmware through mpremote. Skips without an image."""
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBench]:
+    """A Pico that got the firmware through mpremote, its keys where the programmer looks for
+    them. Skips without an image."""
     try:
         find_pico_image()
     except NoPicoImage as error:
         pytest.skip(str(error))
-    with EmulatedBench(deploy="mpremote", profile="sealed") as opened:
+    state = tmp_path_factory.mktemp("pico")
+    with (
+        EmulatedBench(deploy="mpremote", profile="sealed", state=state) as opened,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv(keys.VARIABLE, str(opened.keys.folder))
         yield opened
 
 
