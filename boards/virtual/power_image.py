@@ -57,6 +57,7 @@ def judged(request):
         True,
         "",
         0,
+        (0, 0),
     )
     try:
         found = judge(bed, frame, {}, request["all_records"])

@@ -21,6 +21,7 @@ from pump_wire.messages import (
     GET_EVENTS,
     GET_PRESCRIPTION,
     GET_STATUS,
+    GET_THERAPY,
     SIMPLE_CONTINUOUS,
     STOPPED,
 )
@@ -82,9 +83,8 @@ def judge(bed, frame, known, all_records=False):
 
     ``all_records``: read the whole log. The pump has lived BACK_US afterwards.
     """
-    settings, refills, in_bolus, next_event, over_before, pulses, _, started, _, known_below = (
-        frame
-    )
+    settings, refills, in_bolus, next_event, over_before, pulses, _, started = frame[:8]
+    known_below, used = frame[9:]
     found = Found()
     try:
         bed.power_on()
@@ -102,6 +102,7 @@ def judge(bed, frame, known, all_records=False):
     )
     _judge_account(bed, found, refills, in_bolus, over_before, pulses)
     _judge_settings(bed, found, status, settings)
+    _judge_limits(bed, used)
     _judge_delivery(bed, found)
     _judge_log(bed, found, next_event, known, known_below, all_records)
     if started:
@@ -155,6 +156,16 @@ def _judge_settings(bed, found, status, settings):
         found.settings,
         settings,
     )
+
+
+def _judge_limits(bed, used):
+    """What counts in the last hour, and of the patient's boluses, is never less than there was."""
+    steps, grants = used
+    told = bed.ask(GET_THERAPY)
+    counted = told["hour_pl"] // STEP_PL
+    expect(counted >= steps, "%d steps count in the last hour, there were %d", counted, steps)
+    counted = told["patient_used"]
+    expect(counted >= grants, "%d boluses of the patient count, there were %d", counted, grants)
 
 
 def _judge_delivery(bed, found):

@@ -23,7 +23,7 @@ _REFILL_BELOW_NL = 4_000_000
 
 def act(life, random):
     """One thing that a user, or time, does to the pump."""
-    choice = random.below(12)
+    choice = random.below(13)
     if residual_nl(life) < _REFILL_BELOW_NL:
         choice = 8
     if choice < 4:
@@ -37,8 +37,14 @@ def act(life, random):
     elif choice < 7:
         rate = random.between(48, 24_000) * 1_000 if random.below(3) else _RATES[random.below(6)]
         low_mark_nl = random.between(1_400, 4_000) * 1_000
-        life.say("programme %d nL/day, low mark %d nL", rate, low_mark_nl)
-        life.program(rate, low_mark_nl)
+        limited = bool(random.below(2))
+        life.say(
+            "programme %d nL/day, low mark %d nL%s",
+            rate,
+            low_mark_nl,
+            ", limits and a bolus for the patient" if limited else "",
+        )
+        life.program(rate, low_mark_nl, limited)
     elif choice < 8:
         message = RESUME if life.settings[0] and life.settings[0][2] else STOP
         life.say(message.name)
@@ -52,6 +58,9 @@ def act(life, random):
     elif choice < 11 and life.in_bolus:
         life.say("bolus cancelled")
         life.cancel()
+    elif choice < 12:
+        life.say("the patient asks for a bolus")
+        life.request()
     else:
         duration_us = random.between(2, 120) * SECOND_US
         volume_nl = random.between(4_000_000, 24_000_000) * duration_us // _DAY_US
@@ -120,6 +129,7 @@ def state_of(life):
         "next_event": frame[3],
         "over_steps": frame[4],
         "starts": life.bed._starts,
+        "grants_us": [life.powered_us - at for at in life.grants],
     }
 
 
@@ -133,6 +143,8 @@ def resume(state, say):
     life.refills = tuple([tuple(each) for each in state["refills"]])
     life.known_next = state["next_event"]
     life.started = True
+    life.grants = [-us for us in state["grants_us"]]
+    life.past = [(0, life.bed.plant.pulses)]
     found = judge(life.bed, life.frame(), life.known)
     settle(life, found)
     return life

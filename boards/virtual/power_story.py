@@ -11,6 +11,7 @@ from pump_wire.messages import (
     FAULT,
     GET_EVENTS,
     RECORD_REFILL,
+    REQUEST_BOLUS,
     RESUME,
     SET_CLOCK,
     SET_PRESCRIPTION,
@@ -22,13 +23,24 @@ from pump_wire.messages import (
 WALL_S = 1_800_000_000
 CAPACITY_NL = 20_000_000
 _BOLUS_MARGIN_US = 2 * SECOND_US
+_HOUR_US = 3_600 * SECOND_US
+_MARGIN_US = 60 * SECOND_US  # commands take time too
+_LIMITED = {  # a patient's bolus, and limits that nothing here comes near
+    "patient_nl": 2_000,
+    "patient_s": 10,
+    "lockout_s": 30,
+    "patient_max": 24,
+    "hour_nl": 10_000_000,
+    "day_nl": 100_000_000,
+}
 _PREFILL = 3_300  # records, so that the log is full and drops its oldest within the story
 
 
 class Life:
     """``settings``: the (rate, low mark, halted) that may be stored; two while a command is on its
     way, None for no prescription. ``refills``: the (count, fill_pl) likewise. ``known``: number ->
-    octets of event records that were read.
+    octets of event records that were read. ``powered_us``: how long it was on, in all; ``past``:
+    (powered_us, pulses) of the last hour, ``grants``: powered_us of the patient's boluses.
     """
 
     def __init__(self, bed, say=None):
@@ -40,6 +52,9 @@ class Life:
         self.known_next = 0
         self.started = False  # a start was ever completed
         self.name = ""
+        self.powered_us = 0
+        self.past = [(0, bed.plant.pulses)]
+        self.grants = []
         self._bolus_until_us = -1
 
     def say(self, text, *values):
@@ -70,7 +85,19 @@ class Life:
             self.started,
             self.name,
             self.known_next,
+            self.used(),
         )
+
+    def used(self):
+        """(Steps of the last hour, boluses of the patient in the last 24 h): at least so much."""
+        hour_us = self.powered_us + _MARGIN_US - _HOUR_US
+        while len(self.past) > 1 and self.past[0][0] < hour_us:
+            self.past.pop(0)
+        steps = self.bed.plant.pulses - self.past[0][1]
+        day_us = self.powered_us + _MARGIN_US - 24 * _HOUR_US
+        while self.grants and self.grants[0] < day_us:
+            self.grants.pop(0)
+        return max(0, steps), len(self.grants)
 
     def learn(self):
         """Read the new event records."""
@@ -101,11 +128,15 @@ class Life:
 
     def live(self, us):
         """Time passes."""
+        self.powered_us += us
         self.bed.advance(us)
+        self.bed.stepper.emitted()
+        self.past.append((self.powered_us, self.bed.plant.pulses))
         self.learn()
 
-    def program(self, rate, low_mark_nl):
-        """Another prescription; both fields change, so that half of it shows."""
+    def program(self, rate, low_mark_nl, limited=False):
+        """Another prescription; both fields change, so that half of it shows. ``limited``: with
+        volume limits and a bolus for the patient."""
         old = self.settings[0]
         new = (rate, low_mark_nl, old[2] if old else False)
         self.settings = (old, new)
@@ -118,6 +149,7 @@ class Life:
                 rate_nl_day=rate,
                 capacity_nl=CAPACITY_NL,
                 low_mark_nl=low_mark_nl,
+                **(_LIMITED if limited else {}),
             )
         except Refusal:
             self.settings = (old,)
@@ -149,6 +181,19 @@ class Life:
         except Refusal:
             self._bolus_until_us = before
             raise
+        self.learn()
+
+    def request(self):
+        """The patient asks for a bolus."""
+        before = self._bolus_until_us
+        duration_us = _LIMITED["patient_s"] * SECOND_US
+        self._bolus_until_us = self.bed.world.now_us + duration_us + _BOLUS_MARGIN_US
+        try:
+            self.bed.command(REQUEST_BOLUS)
+        except Refusal:
+            self._bolus_until_us = before
+            raise
+        self.grants.append(self.powered_us)
         self.learn()
 
     def cancel(self):
@@ -188,7 +233,7 @@ class Life:
 
 def second_frame(bed, frame):
     """What is known at a cut during the recovery from the cut of ``frame``."""
-    settings, refills, in_bolus, next_event, over, _, _, started, _, known_below = frame
+    settings, refills, in_bolus, next_event, over, _, _, started, _, known_below, used = frame
     if bed.stepper is not None:
         bed.stepper.emitted()
     app = bed.app
@@ -208,6 +253,7 @@ def second_frame(bed, frame):
         started,
         "recovery",
         known_below,
+        used,
     )
 
 
@@ -218,9 +264,10 @@ def residual_nl(life):
 
 
 def story(life, wraps, prefill):
-    """The workload of PWR-1 to PWR-3: programme change, bolus (done, cancelled, stopped), stop and
-    resume, refill, low reservoir, a fault, restarts, and ``wraps`` times round the log.
-    ``prefill()`` is called where the log is to be filled without being counted."""
+    """The workload of PWR-1 to PWR-3: programme change, bolus (done, cancelled, stopped), limits
+    and boluses of the patient, stop and resume, refill, low reservoir, a fault, restarts, and
+    ``wraps`` times round the log. ``prefill()`` is called where the log is to be filled without
+    being counted."""
     life.say("first power on")
     life.start()
     life.say("first fill")
@@ -244,6 +291,21 @@ def story(life, wraps, prefill):
     life.say("bolus, and a programme change while it runs")
     life.bolus(8_000, 30 * SECOND_US)
     life.live(9_100_000)
+    life.program(8_640_000, 2_000_000)
+    life.say("limits, and a bolus for the patient")
+    life.program(2_000_000, 2_100_000, limited=True)
+    life.live(3 * SECOND_US)
+    life.request()
+    life.live(40 * SECOND_US)
+    life.request()
+    life.live(12 * SECOND_US)
+    life.say("restart after the patient's bolus, a third one")
+    life.restart()
+    life.live(61 * SECOND_US)
+    life.request()
+    life.live(12 * SECOND_US)
+    life.say("ten minutes, a mark of the limits")
+    life.live(600 * SECOND_US)
     life.program(8_640_000, 2_000_000)
     life.say("stop")
     life.halt(STOP)

@@ -17,7 +17,7 @@ from cisterna.campaign import Result
 from cisterna.powercut import PowerCut
 from host_tools.tests.test_seeded_bugs import copied
 
-OPERATIONS = 260  # of the story, which then is where the log fills
+OPERATIONS = 267  # of the story, which then is where the log fills
 SLICE = 65
 
 
@@ -158,6 +158,22 @@ BUGS = (
             (
                 "        bolus = self.bolus_steps()\n        life_true",
                 "        bolus = self.bolus_steps()\n        self._store(0, 0)\n        life_true",
+            ),
+        ),
+    ),
+    Bug(
+        "a bolus of the patient is not written down before it begins",
+        "firmware/pump/patient.py",
+        (("        limits.store()  # it counts before it begins\n", ""),),
+    ),
+    Bug(
+        "what the limits count begins at nothing",
+        "firmware/pump/limits.py",
+        (
+            (
+                "        if found:\n            self._left",
+                "        if found:\n            self._hour[6] = self._ledger.start_steps()\n"
+                "            return\n            self._left",
             ),
         ),
     ),
