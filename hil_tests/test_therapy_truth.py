@@ -6,11 +6,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
-from cisterna import Bench, Programmer
+from cisterna import Bench, Programmer, campaign
 from cisterna.errors import Refused
+from cisterna.limit_campaign import Limits
+from hil_tests.evidence import Measured
 from pump_wire import messages
 
 HOUR_US = 3_600_000_000
@@ -102,6 +105,17 @@ def test_bridge_gives_the_old_dose_until_the_new_drug_is_at_the_tip(
     bench.advance(us=DAY_US)
     day_ng = bench.truth()["tip_ng"] - before
     assert abs(day_ng - after * new // 1_000_000) <= 2 * begun["step_pl"] * new // 10**9
+
+
+@pytest.mark.requirement("DEL-5")
+@pytest.mark.needs("days")
+@pytest.mark.usefixtures("bench")
+def test_campaign_of_limits(seed: int, full: bool, tmp_path: Path, measured: Measured) -> None:
+    found = campaign.run(Limits(seed, "full" if full else "quick"), tmp_path)
+    runs = sum(each.runs for each in found)
+    measured("DEL-5", len(campaign.failures(found)), f"failures in {runs:,} sequences")
+    assert campaign.failures(found) == []
+    assert sum(each.data["cuts"] for each in found) > runs
 
 
 @pytest.mark.requirement("THE-2")

@@ -200,6 +200,22 @@ def flips(
     run(Flips(number, _setting(full)), report, replay, workers, as_json, dask)
 
 
+def limits(
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    as_json: Json = False,
+) -> None:
+    """Random commands against the volume limits: every hour and 24 h, by the pulses (DEL-5)."""
+    from cisterna.limit_campaign import Limits
+
+    number = whole_number(seed, "--seed") or 0
+    run(Limits(number, _setting(full)), report, replay, workers, as_json, dask)
+
+
 def trumpet(
     bench: Annotated[
         str,
@@ -286,6 +302,11 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         flips,
         """cisterna bench flips --full
         cisterna bench flips --replay flips:1:FLT-4:3.17""",
+    ),
+    (
+        limits,
+        """cisterna bench limits --full --report evidence
+        cisterna bench limits --replay limits:1:DEL-5:3.17""",
     ),
     (
         trumpet,

@@ -18,12 +18,17 @@ _HEAP = "64m"
 
 
 def run(
-    module: str, request: dict[str, Any], work: Path, tree: Path | None = None
+    module: str,
+    request: dict[str, Any],
+    work: Path,
+    tree: Path | None = None,
+    heap: str = _HEAP,
 ) -> Iterator[dict[str, Any]]:
     """The JSON objects that ``module`` prints for ``request``, but its last, {"end"}.
 
     ``work``: a folder it may write in. ``tree``: folder whose firmware and boards are run; this
-    project's by default. Raises BrokenCampaign when it does not come to its end.
+    project's by default. ``heap``: the VM's. Raises BrokenCampaign when it does not come to its
+    end.
     """
     root = project_root()
     tree = tree or root
@@ -35,7 +40,7 @@ def run(
         (work / "errors.txt").open("wb") as errors,
     ):
         process = subprocess.Popen(
-            [find_vm(), "-X", f"heapsize={_HEAP}", "-m", module],
+            [find_vm(), "-X", f"heapsize={heap}", "-m", module],
             cwd=work,
             env=environment,
             stdin=asked,

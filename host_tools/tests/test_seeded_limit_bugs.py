@@ -1,0 +1,142 @@
+"""Builds whose volume limits are broken (DEL-5): the campaign of limits must find each of them.
+
+A bug is one or a few pieces of source replaced, as in ``test_seeded_bugs``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cisterna.limit_campaign import Limits
+from host_tools.tests.test_seeded_bugs import copied
+
+CASES = 8  # of ten sequences each, at most
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Each ``right`` in ``source`` (a path from the root) becomes its ``wrong``; ``why`` is part
+    of what the campaign then says."""
+
+    name: str
+    source: str
+    changes: tuple[tuple[str, str], ...]
+    why: str
+
+
+BUGS = (
+    Bug(
+        "an hour is counted from a mark after its begin",
+        "firmware/pump/limits.py",
+        (
+            ("self._top = min(self._hour[6] +", "self._top = min(self._hour[4] +"),
+            ("hour_us + MARK_US, newest_us", "hour_us - 2 * MARK_US, newest_us"),
+        ),
+        "in the hour to",
+    ),
+    Bug(
+        "24 hours are counted from a mark after their begin",
+        "firmware/pump/limits.py",
+        (
+            ("self._day[24] + self._most_day)", "self._day[21] + self._most_day)"),
+            ("_DAY_US + hour_us,", "_DAY_US - 3 * hour_us,"),
+        ),
+        "in the 24 h to",
+    ),
+    Bug(
+        "what came before a start does not count",
+        "firmware/pump/limits.py",
+        (
+            ("            found = self._hot.load()\n", "            raise Damaged('')\n"),
+            ("            self.unknown_us = _DAY_US\n", ""),
+        ),
+        "in the",
+    ),
+    Bug(
+        "the patient's boluses are not under the limits",
+        "firmware/pump/delivery.py",
+        (
+            (
+                "        room = self.limits.room()\n        to_mark",
+                "        room = 1 << 40 if self.mode == PATIENT_BOLUS else self.limits.room()\n"
+                "        to_mark",
+            ),
+            (
+                "        given_nl = min(volume_nl, spare_nl)\n",
+                "        given_nl = volume_nl if kind == PATIENT_BOLUS"
+                " else min(volume_nl, spare_nl)\n",
+            ),
+        ),
+        "in the",
+    ),
+    Bug(
+        "a bolus takes the basal programme's room",
+        "firmware/pump/limits.py",
+        (("past_nl - most_nl(ahead_us))", "past_nl)"),),
+        "no room",
+    ),
+    Bug(
+        "what a limit takes away from a bolus is not told",
+        "firmware/pump/delivery.py",
+        (
+            (
+                '            self._log.note("bolus_cut", plan["cut_nl"] * 1000)\n',
+                "            pass\n",
+            ),
+        ),
+        "cut by",
+    ),
+    Bug(
+        "a bolus that a limit ends is told as given",
+        "firmware/pump/delivery.py",
+        (
+            (
+                "            left_pl = self._bolus_pl - self._ledger.bolus_ends()"
+                " * self._ledger.step_pl\n",
+                "            self._ledger.bolus_ends()\n            left_pl = 0\n",
+            ),
+            # boluses are planned as if there were no limit, so that limits end them
+            ("        given_nl = min(volume_nl, spare_nl)\n", "        given_nl = volume_nl\n"),
+        ),
+        "told",
+    ),
+)
+
+
+@pytest.mark.requirement("DEL-5")
+def test_the_firmware_as_it_is_passes(tmp_path: Path) -> None:
+    limits = Limits(1, "quick", copied(tmp_path))
+    (found,) = limits.run_batch(("limits:1:DEL-5:0",), tmp_path)
+    assert (found.runs, found.failures) == (10, ())
+    assert found.data["cuts"] > 20  # so there was something to judge
+    assert min(found.figures.values()) > 850_000
+
+
+@pytest.mark.requirement("DEL-5")
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "_"))
+def test_a_build_with_broken_limits_is_caught(bug: Bug, tmp_path: Path) -> None:
+    path = copied(tmp_path) / bug.source
+    source = path.read_text(encoding="utf-8")
+    for right, wrong in bug.changes:
+        assert source.count(right) == 1, f"{bug.source} no longer holds once: {right}"
+        source = source.replace(right, wrong)
+    path.write_text(source, encoding="utf-8")
+    limits = Limits(1, "quick", tmp_path)
+    cases = tuple(f"limits:1:DEL-5:{number}" for number in range(CASES))
+    results = limits.run_batch(cases, tmp_path)
+    found = next(itertools.dropwhile(lambda result: not result.failures, results), None)
+    assert found is not None, f"no sequence finds that {bug.name}"
+    print(found.failures)
+    assert any(bug.why in why for _, why in found.failures)
+
+
+@pytest.mark.requirement("DEL-5")
+def test_a_sequence_is_replayed_by_its_id(tmp_path: Path) -> None:
+    limits = Limits(5, "quick")
+    told = list(limits.replay("limits:1:DEL-5:0.3", tmp_path))
+    assert told[-1] == "verdict: all holds"
+    assert len(told) > 20
