@@ -24,8 +24,10 @@ from pump_wire.messages import (
     OPEN_SESSION,
     PAIR,
     PREPARE,
+    REQUEST_BOLUS,
     REVOKE_KEY,
     SET_CLOCK,
+    SILENCE,
     STOP,
 )
 from pump_wire.session import LAST_COUNTER, REFUSAL, REPLY
@@ -248,13 +250,13 @@ def _who_reads(bed):
 
 
 _NOISY = 400  # requests
-_MOST_RECORDS = 60  # of them that the log takes down: it holds 3,000
+_MOST_RECORDS = 24  # of them that the log takes down: it holds 3,000
 
 
 def _noisy(bed):
-    """Somebody with the patient's key asks again and again for what he may not, in many sessions,
-    also of a pump that is stopped: the log is not pushed out, and what waits for it stays
-    small."""
+    """Somebody with the patient's key asks again and again for what he may not, for boluses that
+    he does not get and for silence while an alarm stands, in many sessions, also of a pump that
+    is stopped: the log is not pushed out, and what waits for it stays small."""
     log = bed.pump.app.log
     for stopped in (False, True):
         if stopped:
@@ -262,6 +264,7 @@ def _noisy(bed):
             clinician = Programmer(bed, CLINICIAN)
             clinician.open()
             clinician.command(STOP)
+        bed.pump.app.alarms.begin("low_reservoir")
         first = log.coming
         thief = Programmer(bed, PATIENT)
         thief.open()
@@ -269,7 +272,10 @@ def _noisy(bed):
             if number % 10 == 9:
                 thief = Programmer(bed, PATIENT)
                 thief.open()
-            message = (STOP, SET_CLOCK, CLEAR_LOGS)[number % 3]
+            message = (STOP, SET_CLOCK, CLEAR_LOGS, REQUEST_BOLUS, SILENCE)[number % 5]
+            if message is SILENCE:
+                thief.ask(SILENCE, silence_s=60)
+                continue
             body = encoded(message, {})
             thief.ask(PREPARE, command=message.number, body=body)
         told = log.coming - first

@@ -192,7 +192,7 @@ class Alarms:
                 each.due_us = self._clock.now_us() + silence_s * 1_000_000
                 count += 1
         if count:
-            self._log.note("alarms_silenced", silence_s)
+            self._log.asked("alarms_silenced", silence_s)
         self.on_changed()
         return count
 

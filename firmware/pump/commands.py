@@ -12,7 +12,6 @@ from pump_wire.codec import MAX_BODY, FieldError, decode, encode
 from pump_wire.messages import ANYONE, BY_NUMBER, ERROR
 
 TOKEN_VALID_US = 30_000_000  # SEC-5: 30 s
-_TOLD_US = 600_000_000  # at most one record of a refused message in this time: flash wears
 _TOKEN_SIZE = 8
 _NO_TOKEN = bytes(_TOKEN_SIZE)
 _HIGHEST: int = tuple(ERROR)[2][3]  # pyright: ignore (numbers have limits)
@@ -34,8 +33,6 @@ class Commands:
         self._reply = bytearray(MAX_BODY)
         self._prepared = None  # (token, message, request values, valid until us)
         self._confirmed = None  # (token, confirm's reply) of the last command carried out
-        self._told = 0  # a bit for each message whose refusal went into the log lately
-        self._told_us = 0  # until then
         self.role = 0
         self.on_change = lambda role, message: None
 
@@ -71,18 +68,11 @@ class Commands:
         raise AttributeError(name)
 
     def _check_role(self, message):
-        """Refuse what this role may not send. Of those who are authenticated it is logged, once in
-        ten minutes for a message: nobody can push the log out by asking."""
+        """Refuse what this role may not send. Of those who are authenticated it is logged."""
         if message.roles & self.role:
             return
         if self.role != ANYONE:
-            now_us = self._clock.now_us()
-            if now_us >= self._told_us:
-                self._told = 0
-                self._told_us = now_us + _TOLD_US
-            if not self._told >> message.number & 1:
-                self._told |= 1 << message.number
-                self._log.note("command_refused", message.number)
+            self._log.asked("command_refused", message.number)
         raise Refusal("not_allowed", "", message.number)
 
     def decoded(self, message, body):

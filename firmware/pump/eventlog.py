@@ -13,6 +13,8 @@ PER_SLOT = 6  # records written with one page
 SLOTS = 12
 FILES = 44  # 3,168 records in files, and up to 72 in the slots
 _WALL_KNOWN = 1
+_ASKED_S = 600
+_AT_ONCE_S = 13_800  # 23 times that
 
 
 class EventLog:
@@ -27,6 +29,7 @@ class EventLog:
         self._records = RecordLog(folder, EVENT_SIZE, PER_SLOT, SLOTS, FILES)
         self._clock = clock
         self._wall = wall
+        self._told_s = -_AT_ONCE_S
         self._waiting = []  # noted: (code, uptime_us, wall_s, value, cause)
         self.cause = 0
         self.on_written = lambda: None
@@ -59,6 +62,15 @@ class EventLog:
         )
         self.on_noted(name, value)
         return number
+
+    def asked(self, name, value=0):
+        """``note`` of what somebody may ask for again and again: 24 at once, and then one in ten
+        minutes. What is more is not taken down: nobody can push the log out by asking."""
+        now_s = self._clock.now_us() // 1_000_000
+        self._told_s = max(self._told_s, now_s - _AT_ONCE_S)
+        if self._told_s <= now_s:
+            self._told_s += _ASKED_S
+            self.note(name, value)
 
     def flush(self):
         """Make durable what was noted, together. Raises OSError when it could not be written; it

@@ -7,7 +7,8 @@ from pump_wire.messages import PATIENT_BOLUS
 
 
 class Patient:
-    """Handlers of the patient's messages. Every request is logged, granted or refused."""
+    """Handlers of the patient's messages. Requests are logged, granted or refused (of those, as
+    many as ``EventLog.asked`` takes)."""
 
     def __init__(self, clock, wall, delivery, ledger, store, log):
         self._clock = clock
@@ -21,7 +22,8 @@ class Patient:
         try:
             return self.plan_patient()
         except Refusal as refusal:
-            self._log.append("patient_refused", refusal.code)
+            self._log.asked("patient_refused", refusal.code)
+            self._log.flush()
             raise
 
     def apply_request_bolus(self, _):

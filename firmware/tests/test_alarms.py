@@ -53,6 +53,8 @@ class _Log:
         self.next += 1
         return self.next - 1
 
+    asked = note
+
 
 class _Clock:
     us = 0

@@ -1,7 +1,7 @@
 """Commands in a whole pump: prepared, echoed, confirmed once; what is wrong changes nothing."""
 
 from random_numbers import Random
-from virtual_pump import ALL_ROLES, SECOND_US, Pump, filled, refused, running, state
+from virtual_pump import ALL_ROLES, HOUR_US, SECOND_US, Pump, filled, refused, running, state
 
 from pump.commands import TOKEN_VALID_US, refusal_values
 from pump.prescription import Refusal
@@ -168,6 +168,39 @@ def test_a_token_is_good_once():
     pump.advance(10 * SECOND_US)
     assert pump.steps == 10 + 10
     assert pump.event_names().count("bolus_started") == 1
+
+
+def test_a_command_whose_record_cannot_be_written_counts_as_carried_out():
+    pump = running()
+    token, _ = pump.prepare(SET_CLOCK, wall_s=1_800_000_000)
+
+    def failing():
+        raise OSError(28)
+
+    flush = pump.app.log.flush
+    pump.app.log.flush = failing
+    assert refused("internal", pump.ask, CONFIRM, token=token)
+    pump.app.log.flush = flush
+    status = pump.ask(GET_STATUS)
+    assert (status["wall_s"], status["last_token"]) == (1_800_000_000, token)
+    flush()
+    assert pump.events(pump.ask(CONFIRM, token=token)["event"])[0][1] == "clock_set"
+
+
+def test_what_a_patient_may_ask_without_end_does_not_push_the_log_out():
+    pump = running()
+    first = pump.app.log.coming
+    for _ in range(100):
+        refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+    assert pump.event_names(first) == ["patient_refused"] * 24
+    pump.advance(600 * SECOND_US)
+    refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+    refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+    assert pump.event_names(first).count("patient_refused") == 25
+    pump.advance(4 * HOUR_US)
+    for _ in range(100):
+        refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+    assert pump.event_names(first).count("patient_refused") == 25 + 24
 
 
 def test_a_confirmation_names_the_record_of_its_command():

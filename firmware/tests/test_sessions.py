@@ -155,13 +155,13 @@ def test_every_message_in_every_role():
         assert "command_refused" in host.pump.event_names()
 
 
-def test_a_refusal_by_role_is_logged_once_a_session():
+def test_refusals_by_role_are_logged_as_long_as_there_are_few():
     host = Host(PATIENT)
     body = octets(PREPARE, command=STOP.number, body=b"")
-    for _ in range(20):
+    for _ in range(60):
         host.send(framed(host.talk.packet(PREPARE.number, body)))
     host.pump.app.log.flush()
-    assert host.pump.event_names().count("command_refused") == 1
+    assert host.pump.event_names().count("command_refused") == 24
 
 
 def test_a_pump_without_keys_lets_nobody_in():

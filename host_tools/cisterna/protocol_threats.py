@@ -100,6 +100,13 @@ THREATS = (
         _SESSIONS + "test_every_message_in_every_role",
     ),
     Threat(
+        "push the log out, or wear the flash, by asking for what is refused",
+        "",
+        "of refusals 24 at once are taken down, and then one in ten minutes",
+        "firmware/tests/test_commands.py::"
+        "test_what_a_patient_may_ask_without_end_does_not_push_the_log_out",
+    ),
+    Threat(
         "use a token twice, late, in another session or for something else",
         "",
         "one token at a time, for what was prepared last, for 30 s, in its session",

@@ -203,9 +203,9 @@ BUGS = (
     ),
     Bug(
         "every refusal goes into the log",
-        "firmware/pump/commands.py",
-        "            if not self._told >> message.number & 1:\n",
-        "            if True:\n",
+        "firmware/pump/eventlog.py",
+        "        if self._told_s <= now_s:\n",
+        "        if True:\n",
         "keys",
         9,
         9,
