@@ -49,6 +49,8 @@ SOFT_ASKS = (
     | messages.ASK_MIXTURE
 )
 
+# Events with a command's token that do not mean that it was carried out.
+_NOT_DONE = ("patient_refused", "command_refused", "fault_latched", "alarm_raised")
 _VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
 
 _Row = TypeVar("_Row")
@@ -568,24 +570,26 @@ class Programmer:
         it when its outcome is known.
 
         Raises Refused (not done) or OutcomeUnknown (the link went silent and asking the pump again
-        gave no answer).
+        gave no answer, or the pump failed at some point while it carried the command out).
         """
-        self._keep_pending(
-            {
-                "token": prepared.token.hex(),
-                "command": prepared.message.name,
-                "boots": self.identity.boots,
-                "next_event": prepared.next_event,
-                "sent_at": int(time.time()),
-            }
-        )
+        command: Values = {
+            "token": prepared.token.hex(),
+            "command": prepared.message.name,
+            "boots": self.identity.boots,
+            "next_event": prepared.next_event,
+            "sent_at": int(time.time()),
+        }
+        self._keep_pending(command)
+        name = prepared.message.name.replace("_", " ")
         try:
             reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
-        except Refused:
-            self._keep_pending(None)
-            raise
+        except Refused as refusal:
+            if refusal.name != "internal":
+                self._keep_pending(None)
+                raise
+            self._keep_pending({**command, "failed": True})
+            reply = self._after_failure(prepared, name, refusal)
         except (NoPump, SessionLost) as error:
-            name = prepared.message.name.replace("_", " ")
             reply = self._after_silence(prepared, name, error)
         self._keep_pending(None)
         return Done(reply["event"], reply["uptime_us"], prepared.echo)
@@ -606,6 +610,19 @@ class Programmer:
         self._keep_pending(None)
         raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0) from error
 
+    def _after_failure(self, prepared: Prepared, name: str, refusal: Refused) -> Values:
+        """The confirmation of a command that failed inside the pump, perhaps only after it had
+        been carried out. Raises OutcomeUnknown where the pump does not say that it was."""
+        try:
+            if self.status().last_token == prepared.token:
+                return self.session.request(messages.CONFIRM, {"token": prepared.token})
+        except CisternaError:
+            pass
+        raise OutcomeUnknown(
+            f"{name}: the pump failed while it carried it out: {refusal}",
+            remedy="do not repeat it: cisterna status asks the pump what became of it and why",
+        ) from refusal
+
     def _keep_pending(self, command: Values | None) -> None:
         self.session.keys.set_pending(self.session.pump_id, command)
 
@@ -623,7 +640,9 @@ class Programmer:
         try:
             self.session.open()  # whatever was prepared before is void
             done = self.status().last_token == token or any(
-                event.role and event.cause == token[0] | token[1] << 8
+                event.role
+                and event.cause == token[0] | token[1] << 8
+                and event.name not in _NOT_DONE
                 for event in self.events(int(pending["next_event"]))
             )
         except (NoPump, SessionLost) as error:
@@ -634,6 +653,12 @@ class Programmer:
             self.settled = (
                 f"{name}, whose answer did not come, is not in the pump's log; the pump has "
                 "started anew since: a bolus that it may have begun is over (cisterna log)"
+            )
+        elif not done and pending.get("failed"):
+            self.settled = (
+                f"{name}, whose answer did not come, is not in the pump's log; the pump failed "
+                "while it carried it out, and does not deliver: read its prescription and account "
+                "(cisterna status) before anything else"
             )
         self._keep_pending(None)
 

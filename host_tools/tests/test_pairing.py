@@ -317,6 +317,78 @@ def test_an_unknown_outcome_is_kept_and_settled_by_the_next_programmer(
             assert again.log()[done.event].role == messages.CLINICIAN
 
 
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_command_that_failed_inside_the_pump_is_not_taken_for_one_that_was_not_done(
+    carried_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        pump = bench.programmer()
+        prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        request = pump.session.request
+
+        def failing(message: messages.Message, values: dict[str, object], **more: int) -> object:
+            if message is not messages.CONFIRM:
+                return request(message, values, **more)
+            monkeypatch.undo()
+            if carried_out:
+                request(message, values)
+            raise Refused("internal", messages.REFUSALS[messages.REFUSAL["internal"]][1])
+
+        monkeypatch.setattr(pump.session, "request", failing)
+        if carried_out:
+            done = pump.confirm(prepared)
+            assert pump.log()[done.event].name == "clock_set"
+        else:
+            with pytest.raises(OutcomeUnknown, match="failed while it carried it out"):
+                pump.confirm(prepared)
+            assert bench.keys.pending(bench.pump_id) is not None
+            pump.close()
+            with bench.programmer() as again:
+                again.settle()
+                assert "is not in the pump's log; the pump failed" in again.settled
+        assert bench.keys.pending(bench.pump_id) is None
+
+
+@pytest.mark.requirement("SEC-6")
+def test_a_refusal_that_is_in_the_log_is_no_command_carried_out() -> None:
+    """Between the patient's prepare and confirm, whose answer is lost, so much was given that the
+    reservoir has no more than nine tenths of the bolus left."""
+    with VirtualBench(seed=1, trace=False) as bench:
+        with bench.programmer() as clinician:
+            bench.refill_reservoir(20_000_000)
+            wanted = {
+                "drug": "saline",
+                "concentration_ng_ml": 500_000,
+                "mode": messages.SIMPLE_CONTINUOUS,
+                "rate_nl_day": 12_000_000,
+                "capacity_nl": 20_000_000,
+                "low_mark_nl": 2_000_000,
+                "patient_nl": 10_000,
+                "patient_s": 60,
+                "lockout_s": 3_600,
+                "patient_max": 3,
+            }
+            echo = clinician.prepare(messages.SET_PRESCRIPTION, wanted).echo
+            agreed = {"total_nl": echo["new_total_nl"], "agreed": 46}
+            clinician.confirm(clinician.prepare(messages.SET_PRESCRIPTION, {**wanted, **agreed}))
+            clinician.refill(measured="0 mL", fill="1.412 mL", reason="first fill")
+        link = Cut(bench.link())
+        pump = Programmer(link, "patient", keys=bench.keys)
+        prepared = pump.prepare(messages.REQUEST_BOLUS, {})
+        bench.advance(seconds=25)
+        link.deaf = True
+        with pytest.raises(OutcomeUnknown):
+            pump.confirm(prepared)
+        link.deaf = False
+        pump.settle()
+        assert "was not carried out" in pump.settled
+        told = [event for event in pump.log() if event.cause]
+        assert told[-1].name == "patient_refused"
+        bench.advance(minutes=5)
+        assert bench.truth()["steps"] == 120  # all there was, at the basal rate
+
+
 def test_what_happened_to_it_is_told_by_the_next_command(
     cisterna: Cisterna, bench: VirtualBench
 ) -> None:
