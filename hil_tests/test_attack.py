@@ -40,7 +40,17 @@ def test_fuzzed_frames_change_nothing(bench: Bench, seed: int, full: bool) -> No
 
 
 @pytest.mark.requirement(
-    "SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-6", "SEC-7", "INP-1", "INP-2", "INP-5"
+    "SEC-1",
+    "SEC-2",
+    "SEC-3",
+    "SEC-4",
+    "SEC-5",
+    "SEC-6",
+    "SEC-7",
+    "SEC-8",
+    "INP-1",
+    "INP-2",
+    "INP-5",
 )
 @pytest.mark.needs("days")
 @pytest.mark.parametrize("requirement", ["none", *REQUIREMENTS])

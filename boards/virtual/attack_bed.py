@@ -197,7 +197,10 @@ class Bed:
     def changed(self, before, steps=0):
         """What the state differs in from ``before``, in words, but for ``steps`` that were due;
         "" for nothing. A log may tell of refusals, and of nothing else."""
-        after = self.state()
+        return self.told(before, self.state(), steps)
+
+    def told(self, before, after, steps=0):
+        """The same of two states, ``after`` the present one."""
         why = difference(before, after, steps)
         if not why and after[3] != before[3]:
             for name in self.pump.event_names(before[3]):

@@ -14,17 +14,17 @@ from attack_bed import (
     lowest,
     seal,
 )
-from attack_parser import Fuzzer, damaged
-from random_numbers import Random
+from attack_parser import Fuzzer, Quick, damaged
 
 from pump_wire.codec import MAX_BODY
 from pump_wire.messages import GET_STATUS, PREPARE
 from pump_wire.session import REQUEST
 
-_GROWTH = 2_048  # octets of heap that a pump may hold more after 5,000 frames
-_INSIDE_EVERY = 10  # frames: one is sealed with a key that the pump gave out
+_GROWTH = 2_048  # octets of heap that a pump may hold more in the second half of its frames
+_INSIDE_EVERY = 20  # frames: one is sealed with a key that the pump gave out
 _A_PUT = 40  # frames on the wire at once
 _LIVE_EVERY = 1_000  # frames
+_HEAP_EVERY = 2_000
 _SILENCE_US = 500_000  # INP-2: a partial frame is dropped within
 
 
@@ -79,7 +79,7 @@ class Insider:
 def fuzz_case(seed, frames):
     """(frames sent, why it is wrong) of one pump under ``frames`` fuzzed frames, one in
     ``_INSIDE_EVERY`` from somebody who has a key."""
-    random = Random(seed)
+    random = Quick(seed)
     bed = Bed(seed)
     fuzzer = Fuzzer(random, bed.recordings())
     insider = Insider(bed, fuzzer, random)
@@ -96,10 +96,12 @@ def fuzz_case(seed, frames):
         if done % _LIVE_EVERY == 0:
             bed.live(SECOND_US)
             bed.wire.take()
-            why = bed.changed(before, 1)
+            after = bed.state()
+            why = bed.told(before, after, 1)
             if why:
                 return done, "after %d frames: %s" % (done, why)
-            before = bed.state()
+            before = after
+        if done % _HEAP_EVERY == 0:
             heaps.append(bed.heap())
     half = len(heaps) // 2
     if half:  # the lowest of several: what lies about on the stack counts as in use

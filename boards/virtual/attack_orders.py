@@ -1,6 +1,8 @@
-"""Attacks on commands: tokens (SEC-5), floods (SEC-7), a line that is cut (INP-5); and an honest
-day, which must hold.
+"""Attacks on commands: tokens (SEC-5), floods (SEC-7), a line that is cut (INP-5); what tells of
+them (SEC-8); and an honest day, which must hold.
 """
+
+from struct import unpack
 
 from attack_bed import (
     CLINICIAN,
@@ -24,22 +26,30 @@ from pump_wire.messages import (
     CLEAR_LOGS,
     CLOSE_SESSION,
     CONFIRM,
+    EVENT_FORMAT,
     GET_STATUS,
     HELLO,
     OPEN_SESSION,
     PREPARE,
     RECORD_REFILL,
+    REQUEST_BOLUS,
     RESUME,
+    RESUME_BRIDGE,
+    SET_ALARM_INTERVALS,
     SET_CLOCK,
     SET_PRESCRIPTION,
     START_BOLUS,
+    START_PRIME,
     STOP,
+    TABLE,
 )
 from pump_wire.session import REPLY
 
 _TOKEN_US = 30 * SECOND_US
 _OLD_RATE = 8_640_000  # a step a second
 _NEW_RATE = 17_280_000
+_HALF_RATE = 4_320_000
+_OLD_NG_ML = 500_000
 _WATCHED_US = 20 * SECOND_US
 
 
@@ -69,19 +79,46 @@ def _with_stop(bed, honest):
     honest.command(STOP)
 
 
-def _back_to_basal(bed, honest):
-    """The old rate runs again."""
+def _prescribed(bed, **values):
+    """The prescription is changed by ``values``, behind the link."""
+    whole = _prescription(bed, values.get("rate_nl_day", _OLD_RATE))
+    whole.update(values)
+    bed.pump.command(SET_PRESCRIPTION, **whole)
+
+
+def _for_patient(bed, honest):
+    if not bed.pump.app.store.current["patient_nl"]:
+        _prescribed(bed, patient_nl=10_000, patient_s=50, lockout_s=51, patient_max=24)
+
+
+def _with_tubing(bed, honest):
+    if not bed.pump.app.store.current["tubing_nl"]:
+        _prescribed(bed, tubing_nl=140_000, catheter_nl=176_000)
+
+
+def _with_bridge_cancelled(bed, honest):
+    """Twice the concentration at half the rate, of which the bridge bolus was cancelled."""
+    _with_tubing(bed, honest)
+    if bed.pump.app.store.current["concentration_ng_ml"] == _OLD_NG_ML:
+        _prescribed(bed, concentration_ng_ml=2 * _OLD_NG_ML, rate_nl_day=_HALF_RATE, bridge=1)
+    if bed.pump.mode == "bridge_bolus":
+        honest.command(CANCEL_BOLUS)
+
+
+def _back_to_basal(bed, honest, rate):
+    """The programme of ``rate`` runs again."""
     if bed.pump.app.delivery.bolus_pl:
         honest.command(CANCEL_BOLUS)
     if bed.pump.app.store.halted:
         honest.command(RESUME)
-    if bed.pump.app.store.current["rate_nl_day"] != _OLD_RATE:
-        honest.command(SET_PRESCRIPTION, **_prescription(bed, _OLD_RATE))
+    if bed.pump.app.store.current["rate_nl_day"] != rate:
+        honest.command(SET_PRESCRIPTION, **_prescription(bed, rate))
 
 
+_BOLUS = {"volume_nl": 10_000, "duration_us": 50 * SECOND_US}
 # message, role, what comes before, values, event that tells of it, steps in _WATCHED_US if it is
 # not carried out and if it is
-ORDERS = (
+_WAYS = (
     (
         SET_PRESCRIPTION,
         CLINICIAN,
@@ -95,7 +132,7 @@ ORDERS = (
         START_BOLUS,
         CLINICIAN,
         _nothing,
-        lambda bed: {"volume_nl": 10_000, "duration_us": 50 * SECOND_US},
+        lambda bed: _BOLUS,
         "bolus_started",
         20,
         40,
@@ -122,7 +159,34 @@ ORDERS = (
         20,
     ),
     (CLEAR_LOGS, SERVICE, _nothing, lambda bed: {}, "logs_cleared", 20, 20),
+    (REQUEST_BOLUS, PATIENT, _for_patient, lambda bed: {}, "patient_granted", 20, 40),
+    (START_PRIME, CLINICIAN, _with_tubing, lambda bed: _BOLUS, "prime_started", 20, 40),
+    (RESUME_BRIDGE, CLINICIAN, _with_bridge_cancelled, lambda bed: {}, "bridge_resumed", 10, 20),
+    (
+        SET_ALARM_INTERVALS,
+        CLINICIAN,
+        _nothing,
+        lambda bed: {"critical_s": 300, "other_s": 1_800},
+        "alarm_intervals_set",
+        20,
+        20,
+    ),
 )
+
+
+def _orders():
+    """The way of every message of the table that moves drug or settings."""
+    ways = {way[0].number: way for way in _WAYS}
+    found = []
+    for message in TABLE:
+        if message.prepared:
+            if message.number not in ways:
+                raise Wrong("%s moves drug or settings: say in _WAYS how" % message.name)
+            found.append(ways[message.number])
+    return found
+
+
+ORDERS = _orders()
 
 
 class Order:
@@ -136,6 +200,7 @@ class Order:
         honest.open()
         lead(self.bed, honest)
         self.lead = lead
+        self.basal = self.bed.pump.app.store.current["rate_nl_day"]
         self.values = values(self.bed)
         self.begin()
 
@@ -178,12 +243,46 @@ def honest(request, tell):
     each(request, tell, day)
 
 
+# -- SEC-8 -------------------------------------------------------------------------------------
+
+
+def announced(request, tell):
+    """SEC-8: orders ``first`` to ``last``: a tone within a second of what is carried out, and none
+    for what is only prepared; the log has whose command it was."""
+
+    def attack(number, seed):
+        order = Order(number, seed)
+        bed = order.bed
+        bed.live(10 * SECOND_US)  # what led here was announced too
+        quiet = len(bed.pump.tones())
+        token = order.prepare()
+        bed.live(SECOND_US)
+        name = order.message.name
+        if len(bed.pump.tones()) != quiet:
+            raise Wrong("%s sounds when it is prepared" % name)
+        at_us = bed.pump.now_us
+        kind, reply = order.honest.ask(CONFIRM, token=token)
+        if kind != REPLY:
+            raise Wrong("%s is refused as %s" % (name, reply["name"]))
+        bed.live(SECOND_US)
+        heard = [us for us, hz in bed.pump.tones()[quiet:] if hz]
+        if not heard or heard[0] - at_us > SECOND_US:
+            raise Wrong("%s is carried out in silence" % name)
+        row = unpack(EVENT_FORMAT, bed.pump.app.log.read(reply["event"], 1)[:-4])
+        if (row[2] >> 1, row[3]) != (order.role, token[0] | token[1] << 8):
+            raise Wrong("%s: its record is of role %d, cause %d" % (name, row[2] >> 1, row[3]))
+        return 1
+
+    each(request, tell, attack)
+
+
 # -- SEC-5 -------------------------------------------------------------------------------------
 
 
 def tokens(request, tell):
-    """SEC-5: order ``number % 8`` with the attack ``number // 8`` of TOKENS between prepare and
-    confirm. It is not carried out, or with those that leave it whole once and exactly."""
+    """SEC-5: order ``number`` modulo how many there are, with the attack of TOKENS that is
+    ``number`` divided by that, between prepare and confirm. It is not carried out, or with those
+    that leave it whole once and exactly."""
 
     def attack(number, seed):
         order = Order(number, seed)
@@ -588,7 +687,7 @@ def _cut(order, cut):
         raise Wrong("%s: fault %s" % (what, fault))
     again = Programmer(bed, CLINICIAN)
     again.open()
-    _back_to_basal(bed, again)
+    _back_to_basal(bed, again, order.basal)
     order.lead(bed, again)
     if order.message is SET_PRESCRIPTION:
         order.values = _prescription(bed, _NEW_RATE)

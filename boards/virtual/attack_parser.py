@@ -120,6 +120,20 @@ def damaged(seed, number, pairs):
     return damage.tried, damage.why
 
 
+class Quick:
+    """Random numbers for fuzz, four times as fast as ``random_numbers``: Lehmer's generator with
+    the constants of C++'s ``minstd_rand``."""
+
+    def __init__(self, seed):
+        self._state = seed % 2_147_483_646 + 1
+        self.below(1)
+
+    def below(self, limit):
+        """A whole number from 0 to ``limit`` - 1, ``limit`` well below 2**31."""
+        state = self._state = self._state * 48_271 % 2_147_483_647
+        return state % limit
+
+
 class Fuzzer:
     """Octets that no programmer sends, made from ``recordings``, packets that one did send.
 
@@ -128,6 +142,7 @@ class Fuzzer:
     def __init__(self, random, recordings):
         self._random = random
         self._recordings = recordings
+        self._frames = [framed(packet) for packet in recordings]
 
     def mutated(self, octets):
         """``octets`` with one to four small changes."""
@@ -158,12 +173,12 @@ class Fuzzer:
     def frame(self):
         """A frame, or what may be taken for one."""
         below = self._random.below
-        recorded = self._recordings[below(len(self._recordings))]
+        number = below(len(self._recordings))
         choice = below(8)
         if choice < 3:  # the frame is damaged
-            return self.mutated(framed(recorded))
+            return self.mutated(self._frames[number])
         if choice < 7:  # the frame is good, what is in it is not
-            packet = self.mutated(recorded)[:MAX_PACKET]
+            packet = self.mutated(self._recordings[number])[:MAX_PACKET]
             return framed(packet if packet else b"\x00")
         if below(64) == 0:
             return b"\x7e" + bytes((0x20 + below(80),)) * (MAX_FRAME + below(300)) + b"\x7e"

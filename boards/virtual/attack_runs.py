@@ -30,6 +30,7 @@ ATTACKS = {
     "tokens": attack_orders.tokens,
     "flood": attack_orders.flood,
     "cuts": attack_orders.cuts,
+    "announced": attack_orders.announced,
     "honest": attack_orders.honest,
     "example": attack_example.example,
 }

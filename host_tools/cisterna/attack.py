@@ -1,4 +1,4 @@
-"""The campaign of attacks on the telemetry link (SEC-1 to SEC-7, INP-1, INP-2, INP-5).
+"""The campaign of attacks on the telemetry link (SEC-1 to SEC-8, INP-1, INP-2, INP-5).
 
 Case ``attack:SEED:REQUIREMENT:ATTACK:N`` is attack number N of its kind; the kinds are ``KINDS``.
 Most run beside a whole pump in one VM, where an attacker owns the wire and the plant says whether
@@ -29,13 +29,15 @@ from cisterna.campaign import (
     failures,
 )
 from cisterna.errors import UsageError, quoted
+from pump_wire import messages
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of attack. ``quick``, ``full``: how many cases; ``batch``: cases a worker takes at
     once; ``weight``: of a case in the full setting, about seconds. ``asks_quick``, ``asks_full``:
-    what the attack takes beside. ``host``: it runs in ``attack_host``."""
+    what the attack takes beside. ``host``: it runs in ``attack_host``. ``heap``: of the VM, whose
+    garbage is collected the faster the smaller it is."""
 
     requirement: str
     name: str
@@ -47,6 +49,7 @@ class Kind:
     asks_quick: dict[str, int] = field(default_factory=dict[str, int])
     asks_full: dict[str, int] = field(default_factory=dict[str, int])
     host: bool = False
+    heap: str = "64m"
 
     def count(self, setting: Setting) -> int:
         """How many cases there are."""
@@ -57,8 +60,11 @@ class Kind:
         return self.asks_full if setting == "full" else self.asks_quick
 
 
+_ORDERS = sum(message.prepared for message in messages.TABLE)  # all that move drug or settings
+_TOKENS = 13  # attacks between prepare and confirm
+
 KINDS = (
-    Kind("none", "honest", "no attack: every order carried out once", 8, 8),
+    Kind("none", "honest", "no attack: every order carried out once", _ORDERS, _ORDERS),
     Kind(
         "SEC-1",
         "roles",
@@ -103,9 +109,9 @@ KINDS = (
         "SEC-5",
         "tokens",
         "change in between, twice, late, another session: carried out 0 times, or once exactly",
-        104,
-        1_040,
-        26,
+        _TOKENS * _ORDERS,
+        10 * _TOKENS * _ORDERS,
+        2 * _TOKENS,
     ),
     Kind(
         "SEC-7",
@@ -119,15 +125,24 @@ KINDS = (
         {"seconds": 600},
     ),
     Kind(
+        "SEC-8",
+        "announced",
+        "every change by a command: a tone within 1 s, a record of whose it was",
+        _ORDERS,
+        _ORDERS,
+        _ORDERS,
+    ),
+    Kind(
         "INP-1",
         "fuzz",
         "10,000,000 fuzzed frames: 0 crashes, 0 heap growth, 0 state changes",
         3,
-        1_000,
+        200,
         3,
-        2,
+        6,
         {"frames": 10_000},
-        {"frames": 10_000},
+        {"frames": 50_000},
+        heap="6m",
     ),
     Kind(
         "INP-2",
@@ -151,8 +166,8 @@ KINDS = (
         "INP-5",
         "cuts",
         "the line cut at every octet of every procedure: old or new, pause of delivery 0",
-        8,
-        8,
+        _ORDERS,
+        _ORDERS,
         1,
         3,
         {"stride": 23},
@@ -248,7 +263,7 @@ class Attack(Campaign):
             yield from attack_host.run(request)
             return
         with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
-            yield from vm_runs.run("attack_runs", request, Path(work), self.tree)
+            yield from vm_runs.run("attack_runs", request, Path(work), self.tree, kind.heap)
 
     # -- verdict ------------------------------------------------------------------------------
 

@@ -263,7 +263,7 @@ def attack(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Attack the telemetry link (SEC-1 to SEC-7, INP-1, INP-2, INP-5).
+    """Attack the telemetry link (SEC-1 to SEC-8, INP-1, INP-2, INP-5).
 
     Forge, splice, replay, flood, fuzz, cut the line; flash, account and plant tell what changed.
     """

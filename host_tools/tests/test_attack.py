@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from cisterna.attack import KINDS, REQUIREMENTS, Attack
 from cisterna.attack_emulated import EmulatedAttack
+from cisterna.boards import project_root
 from cisterna.errors import UsageError
 from host_tools.tests.conftest import Cisterna
 from host_tools.tests.test_seeded_bugs import copied
+from pump_wire.messages import TABLE
 
-WANTED = {"SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-6", "SEC-7", "INP-1", "INP-2", "INP-5"}
+WANTED = {*(f"SEC-{number}" for number in range(1, 9)), "INP-1", "INP-2", "INP-5"}
+ATTACKS = project_root() / "boards" / "virtual" / "attack_orders.py"
+
+
+def attacks_between_prepare_and_confirm() -> int:
+    """How many rows TOKENS has."""
+    for found in ast.parse(ATTACKS.read_text(encoding="utf-8")).body:
+        if isinstance(found, ast.Assign) and ast.unparse(found.targets[0]) == "TOKENS":
+            assert isinstance(found.value, ast.Tuple)
+            return len(found.value.elts)
+    raise AssertionError("there is no TOKENS")
 
 
 def test_the_full_setting_has_the_figures_of_the_requirements() -> None:
@@ -26,6 +39,9 @@ def test_the_full_setting_has_the_figures_of_the_requirements() -> None:
     assert (by_name["damaged"].full, by_name["damaged"].asks_full["pairs"]) == (50, 0)
     for name in ("cuts", "hangups"):
         assert by_name[name].asks_full["stride"] == 1
+    prepared = sum(message.prepared for message in TABLE)
+    assert {by_name[name].quick for name in ("honest", "announced", "cuts")} == {prepared}
+    assert by_name["tokens"].quick == prepared * attacks_between_prepare_and_confirm()
     cases = [case for batch in Attack(1, "full").batches() for case in batch.cases]
     assert len(set(cases)) == len(cases)
     assert cases[0] == "attack:1:none:honest:0"

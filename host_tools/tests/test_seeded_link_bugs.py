@@ -18,6 +18,9 @@ from cisterna.campaign import Result
 from cisterna.programmer import Programmer
 from cisterna.session import Refused
 from host_tools.tests.test_seeded_bugs import copied
+from pump_wire.messages import TABLE
+
+ORDERS = sum(message.prepared for message in TABLE)  # cases of "tokens" with one attack
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ BUGS = (
         "        if prepared is None:\n",
         "tokens",
         0,
-        7,
+        ORDERS - 1,
     ),
     Bug(
         "a token is good for ever",
@@ -115,8 +118,8 @@ BUGS = (
         "        if self._clock.now_us() > prepared[3]:\n",
         "        if False:\n",
         "tokens",
-        8,
-        15,
+        ORDERS,
+        2 * ORDERS - 1,
     ),
     Bug(
         "what was prepared outlives its session",
@@ -124,8 +127,8 @@ BUGS = (
         "        self.sessions.on_end = self.commands.forget_prepared  # pyright: ignore\n",
         "",
         "tokens",
-        32,
-        39,
+        4 * ORDERS,
+        5 * ORDERS - 1,
     ),
     Bug(
         "roles are not checked",
@@ -146,6 +149,24 @@ BUGS = (
         2,
     ),
     Bug(
+        "a change is made in silence",
+        "firmware/pump/app.py",
+        "lambda role, message: self.annunciator.announce()",
+        "lambda role, message: None",
+        "announced",
+        0,
+        ORDERS - 1,
+    ),
+    Bug(
+        "the log does not say whose command it was",
+        "firmware/pump/commands.py",
+        "        self._log.cause = self.role << 1 | ",
+        "        self._log.cause = 0 * ",
+        "announced",
+        0,
+        ORDERS - 1,
+    ),
+    Bug(
         "what must be prepared may come bare",
         "firmware/pump/commands.py",
         '            raise Refusal("not_prepared", "", number)\n',
@@ -153,8 +174,8 @@ BUGS = (
         '            self._handler("apply_" + message.name)(values)\n'
         '            raise Refusal("not_prepared", "", number)\n',
         "tokens",
-        80,
-        87,
+        10 * ORDERS,
+        11 * ORDERS - 1,
     ),
     Bug(
         "keys are given out without the button",
@@ -270,7 +291,7 @@ def results(tree: Path, name: str, first: int, last: int) -> Iterator[Result]:
     return attack.run_batch(tuple(cases), tree)
 
 
-@pytest.mark.requirement("SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-7", "INP-2")
+@pytest.mark.requirement("SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-7", "SEC-8", "INP-2")
 @pytest.mark.parametrize(
     ("name", "first", "last"), sorted({(bug.found_by, bug.first, bug.last) for bug in BUGS})
 )
@@ -280,7 +301,7 @@ def test_the_firmware_as_it_is_passes(name: str, first: int, last: int, tmp_path
     assert campaign.failures(found) == [], name
 
 
-@pytest.mark.requirement("SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-7", "INP-2")
+@pytest.mark.requirement("SEC-1", "SEC-2", "SEC-3", "SEC-4", "SEC-5", "SEC-7", "SEC-8", "INP-2")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "_"))
 def test_a_build_with_a_bug_in_its_link_is_caught(bug: Bug, tmp_path: Path) -> None:
     copied(tmp_path)
