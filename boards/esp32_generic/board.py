@@ -44,6 +44,7 @@ class Board:
         rotor = BOARD["rotor"]
         self.name = BOARD["name"]
         self.step_pl = BOARD["plant"]["step_pl"]
+        self.steps_per_pulse = BOARD["rotor"]["steps_per_pulse"]
         self.ticks_us = ticks_us
         self.ticks_period = BOARD["clock"]["ticks_period"]
         self.root = BOARD["files"]["root"]
@@ -70,7 +71,10 @@ class Board:
             battery["num"],
             battery["den"],
         )
-        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"])
+        # Once armed nothing stops it here, and whoever works at the REPL would be reset.
+        self.watchdog = None
+        if BOARD.get("profile") != "development":
+            self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"])
         self.service_button = ButtonPin(
             Pin(pins["service"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
         )

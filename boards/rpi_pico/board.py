@@ -20,6 +20,7 @@ from drivers.watchdog_machine import WatchdogMachine
 # Why the chip was reset, as index of messages.RESET_CAUSES. machine.reset_cause() of the rp2 port
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
 # registers do (RP2040 data sheet, WATCHDOG: REASON and VREG_AND_CHIP_RESET: CHIP_RESET).
+_WATCHDOG = const(0x40058000)
 _WATCHDOG_REASON = const(0x40058008)
 _RAN_OUT = const(1 << 0)
 _FORCED = const(1 << 1)
@@ -80,6 +81,7 @@ class Board:
         battery = BOARD["battery"]
         self.name = BOARD["name"]
         self.step_pl = BOARD["plant"]["step_pl"]
+        self.steps_per_pulse = BOARD["rotor"]["steps_per_pulse"]
         self.ticks_us = ticks_us
         self.ticks_period = BOARD["clock"]["ticks_period"]
         self.root = BOARD["files"]["root"]
@@ -94,7 +96,7 @@ class Board:
         self.battery = BatteryAdc(
             ADC(Pin(pins["battery"])), battery["full_mv"], battery["num"], battery["den"]
         )
-        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"])
+        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"], _WATCHDOG)
         self.service_button = ButtonPin(
             Pin(pins["service"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
         )

@@ -21,6 +21,7 @@ from drivers.watchdog_machine import WatchdogMachine
 # tells neither the reset pin from power on nor machine.reset() from a watchdog that ran out; two
 # registers do (WATCHDOG: REASON and POWMAN: CHIP_RESET, as pico-sdk has them for the RP2350 in
 # hardware/regs/watchdog.h and powman.h).
+_WATCHDOG = const(0x400D8000)
 _WATCHDOG_REASON = const(0x400D8008)
 _RAN_OUT = const(1 << 0)
 _FORCED = const(1 << 1)
@@ -50,6 +51,7 @@ class Board:
         battery = BOARD["battery"]
         self.name = BOARD["name"]
         self.step_pl = BOARD["plant"]["step_pl"]
+        self.steps_per_pulse = BOARD["rotor"]["steps_per_pulse"]
         self.ticks_us = ticks_us
         self.ticks_period = BOARD["clock"]["ticks_period"]
         self.root = BOARD["files"]["root"]
@@ -77,7 +79,7 @@ class Board:
             battery["num"],
             battery["den"],
         )
-        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"])
+        self.watchdog = WatchdogMachine(BOARD["watchdog"]["timeout_ms"], _WATCHDOG)
         self.service_button = ButtonPin(
             Pin(pins["service"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
         )

@@ -21,6 +21,7 @@ from pump.ccm import Ccm
 from pump_wire.codec import MAX_BODY, decode, encode
 from pump_wire.frame import FrameReader
 from pump_wire.messages import (
+    ALARM,
     BY_NUMBER,
     CLINICIAN,
     CLOSE_SESSION,
@@ -62,6 +63,7 @@ RATE_NL_DAY = 8_640_000  # a step a second
 ROLES = (PATIENT, CLINICIAN, SERVICE)
 _LOGS = ("log", "faults", "steps")  # the count of steps: the plant tells it
 _MAY_BE_TOLD = ("auth_failed", "command_refused", "patient_refused", "pump_started", "power_lost")
+_ALARM = ("alarm_raised", ALARM["attack"])
 _DIRECTORY = 0x4000
 _PIECE = 512
 _HASH = table_hash()
@@ -196,16 +198,17 @@ class Bed:
 
     def changed(self, before, steps=0):
         """What the state differs in from ``before``, in words, but for ``steps`` that were due;
-        "" for nothing. A log may tell of refusals, and of nothing else."""
+        "" for nothing. A log may tell of refusals and of the alarm of an attack, and of nothing
+        else."""
         return self.told(before, self.state(), steps)
 
     def told(self, before, after, steps=0):
         """The same of two states, ``after`` the present one."""
         why = difference(before, after, steps)
         if not why and after[3] != before[3]:
-            for name in self.pump.event_names(before[3]):
-                if name not in _MAY_BE_TOLD:
-                    return "the log tells of %s" % name
+            for _, name, _, value in self.pump.events(before[3]):
+                if name not in _MAY_BE_TOLD and (name, value) != _ALARM:
+                    return "the log tells of %s %d" % (name, value)
         return why
 
     def must_be(self, before, steps=0):

@@ -8,6 +8,7 @@ what ``flash_fault`` takes, armed before the first access, and files: what is on
 name -> octets in hex.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -61,13 +62,15 @@ class Board:
     def __init__(self, config):
         self.name = "virtual"
         self.step_pl = config["step_pl"]
+        self.steps_per_pulse = config["steps_per_pulse"]
+        self.ticks_stand = True  # time moves only when nothing is due
         self.ticks_period = config["ticks_period"]
         self._ticks_from = config["ticks_from"]
         self.root = "/flash"
         self.unique_id = bytes.fromhex(config["unique_id"])
         self.reset_cause = config["reset_cause"]
         random.seed(config["seed"])
-        self._world_us = config["world_us"]
+        self._world_us = self._passed_us = config["world_us"]
         self.plant = Plant(
             self.step_pl, config["reservoir_pl"], steps_per_pulse=config["steps_per_pulse"]
         )
@@ -101,6 +104,7 @@ class Board:
                 "service": self._service,
                 "trace": self._flush_trace,
                 "listen": self._listen,
+                "hang": self._hang,
                 "flash_fault": self._flash_fault,
             },
         )
@@ -123,7 +127,7 @@ class Board:
     # -- the bench's operations ---------------------------------------------------------------
 
     def _truth(self):
-        self.stepper.emitted()
+        self._plant_now()
         values = self.plant.state()
         values["tip_ng"] = self.plant.tip_mass() // 10**9
         values["tip_mixed_ng"] = self.plant.tip_mixed_ng()
@@ -162,17 +166,51 @@ class Board:
         return {}
 
     def _inject(self, request):
-        self.stepper.emitted()
-        self.plant.inject(request["name"], request["after_steps"])
+        self._plant_now()
+        self.plant.inject(request["name"], request["after_steps"], request.get("amount"))
+        if request["name"] == "free_run":
+            self._free_run = asyncio.create_task(self.rotor.run_free())
         return {}
 
-    def _clear(self, request):
+    def _hang(self, request):
+        """The firmware hangs: in its "loop", or in the next "handler" or octet of "telemetry"."""
+        hang = self.world.hang
+
+        async def in_loop():
+            hang()
+
+        def anywhere(*_):
+            hang()
+
+        where = request["where"]
+        if where == "loop":
+            self._hanging = asyncio.create_task(in_loop())
+        elif where == "handler":
+            from pump.commands import Commands
+
+            Commands._handler = anywhere
+        elif where == "telemetry":
+            from pump_wire.frame import FrameReader
+
+            FrameReader.take = anywhere
+        else:
+            raise ValueError("it hangs in loop, handler or telemetry, not in %r" % where)
+        return {}
+
+    def _plant_now(self):
+        """Bring the plant to this instant."""
         self.stepper.emitted()
+        now_us = self._bench_us()
+        self.plant.pass_time(now_us - self._passed_us)
+        self._passed_us = now_us
+
+    def _clear(self, request):
+        self._plant_now()
         self.plant.clear(request["name"])
         return {}
 
     def _refill(self, request):
-        self.stepper.emitted()
+        self._plant_now()
         fill = request["fill_pl"], request.get("ng_ml"), request.get("rest_pl", 0)
         return {"aspirated_pl": self.plant.refill(*fill)}
 

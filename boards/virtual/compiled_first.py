@@ -15,6 +15,7 @@ for _name in (
     "therapy",
     "prescribing",
     "patient",
+    "selftest",
 ):
     __import__("pump." + _name)
     gc.collect()

@@ -4,6 +4,8 @@
 All of them live in the world's time. ``trace``: the open text file of the edges, or None.
 """
 
+from asyncio import Event, sleep_ms
+
 from world import FREE
 
 
@@ -14,6 +16,21 @@ class RotorVirtual:
         self._stepper = stepper
         self._plant = plant
         self._before = plant.rotor_pulses
+        self._by_itself = Event()
+
+    async def turned(self):
+        """Returns when the rotor has turned by itself. Steps it follows wake nobody."""
+        await self._by_itself.wait()
+        self._by_itself.clear()
+
+    async def run_free(self):
+        """Turn the rotor by itself for as long as the plant says so and the motor is driven."""
+        while self._plant.free_run:
+            if self._stepper.enabled:
+                self._stepper.emitted()
+                self._plant.turn(1)
+                self._by_itself.set()
+            await sleep_ms(1000 // self._plant.free_run)
 
     def count(self):
         self._stepper.emitted()  # the plant is where it is now
@@ -54,7 +71,7 @@ class BatteryVirtual:
         self._plant = plant
 
     def read_mv(self):
-        return self._plant.battery_mv
+        return self._plant.loaded_mv
 
 
 class WatchdogVirtual:

@@ -22,6 +22,21 @@ _CATHETER_CM = 80
 _BATTERY_MV = 3_000
 _MOST_BATTERY_MV = 20_000  # more is a slip of the finger
 _STEPS_PER_PULSE = 2
+_MILLION = 1_000_000
+_DAY_US = 86_400_000_000
+
+# Faults: (attribute, usual amount, lowest, highest, unit of the amount).
+FAULTS = {
+    "stall": ("stall_in", 0, 0, 0, ""),
+    "slip": ("slip_ppm", 100_000, -1_000_000, 1_000_000, "ppm of the pulses without a step"),
+    "free_run": ("free_run", 10, 1, 100, "steps a second"),
+    "leak": ("leak_pl_day", 100_000_000, 1, 10**12, "pL a day, out of the reservoir"),
+    "occlusion": ("occlusion_pl", 5_000_000, 0, 10**9, "pL that the tubing before it still takes"),
+    "empty": ("residual_pl", 0, 0, 0, ""),
+    "sensor_stuck": ("sensor_stuck", 1, 1, 1, ""),
+    "sensor_noisy": ("sensor_noise", 10, 1, 10**6, "steps for a pulse too many"),
+    "battery_sag": ("sag_mv", 500, 1, 20_000, "mV under load"),
+}
 
 
 class Plant:
@@ -57,11 +72,34 @@ class Plant:
         self.ng_ml = 0
         self.fills = [[0, 0]]
         self.stall_in = -1  # steps the rotor still follows before it stalls, -1: it does not
+        self.slip_ppm = 0  # of the pulses so many have no step; below 0: have one more
+        self.slip_rest = 0
+        self.occlusion_pl = -1  # volume that the tubing behind an occlusion still takes, -1: free
+        self.sensor_stuck = 0
+        self.sensor_noise = 0  # a pulse too many for every so many steps, 0: none
+        self.free_run = 0  # steps a second that the rotor makes by itself while it is driven
+        self.leak_pl_day = 0
+        self.leak_rest = 0
+        self.sag_mv = 0  # by so much the battery's voltage falls under load
 
     def move(self, pulses, forward=True):
         """``pulses`` (>= 0) pulses reach the motor; returns the steps that the rotor followed."""
         self.pulses += pulses
         moved = pulses
+        if self.slip_ppm:
+            self.slip_rest += pulses * self.slip_ppm
+            lost = self.slip_rest // _MILLION
+            self.slip_rest -= lost * _MILLION
+            moved = max(0, moved - lost)
+        if self.occlusion_pl >= 0 and forward:
+            room = self.occlusion_pl // self.step_pl
+            if moved > room:
+                moved = room
+            self.occlusion_pl -= moved * self.step_pl
+        return self.turn(moved, forward)
+
+    def turn(self, moved, forward=True):
+        """The rotor makes ``moved`` steps, unless it is stalled; returns how many it made."""
         if self.stall_in >= 0:
             if moved > self.stall_in:
                 moved = self.stall_in
@@ -73,8 +111,12 @@ class Plant:
             self.rotor_pulses += at // line - (at - moved) // line
             return moved
         self.steps += moved
-        at += line // 2
-        self.rotor_pulses += (at + moved) // line - at // line
+        if not self.sensor_stuck:
+            at = (self.steps - moved) - self.reverse_steps + line // 2
+            self.rotor_pulses += (at + moved) // line - at // line
+            if self.sensor_noise:
+                before = self.steps - moved
+                self.rotor_pulses += self.steps // self.sensor_noise - before // self.sensor_noise
         volume = moved * self.step_pl
         usable = self.residual_pl - UNUSABLE_PL
         if volume > usable:
@@ -86,6 +128,8 @@ class Plant:
     @property
     def rotor_level(self):
         """Level of the rotor sensor now: high in the second half of each line."""
+        if self.sensor_stuck:
+            return 0
         line = self.steps_per_pulse
         return int((self.steps - self.reverse_steps) % line >= line // 2)
 
@@ -99,19 +143,50 @@ class Plant:
         """Volume that left the tip, tubing and catheter having been empty at the start."""
         return max(0, self.delivered_pl - self.dead_pl)
 
-    def inject(self, name, after_steps=0):
-        """Start fault ``name``: "stall" after ``after_steps`` further steps. Raises ValueError."""
-        if name != "stall":
-            raise ValueError("the plant knows no fault %r; it knows: stall" % name)
+    def inject(self, name, after_steps=0, amount=None):
+        """Start fault ``name`` of FAULTS, with ``amount`` in its unit; "stall" after
+        ``after_steps`` further steps. Raises ValueError."""
+        if name not in FAULTS:
+            raise ValueError(
+                "the plant knows no fault %r; it knows: %s" % (name, ", ".join(FAULTS))
+            )
         if after_steps < 0:
             raise ValueError("after_steps %d is below 0" % after_steps)
-        self.stall_in = after_steps
+        field, usual, low, high, _ = FAULTS[name]
+        if amount is None:
+            amount = usual
+        if not low <= amount <= high:
+            raise ValueError("%s of %d: %d to %d" % (name, amount, low, high))
+        if name == "stall":
+            amount = after_steps
+        elif name == "empty":
+            amount = UNUSABLE_PL
+        setattr(self, field, amount)
 
     def clear(self, name):
-        """End fault ``name``. Raises ValueError for one it does not know."""
-        if name != "stall":
-            raise ValueError("the plant knows no fault %r; it knows: stall" % name)
-        self.stall_in = -1
+        """End fault ``name``. Raises ValueError for one it does not know. What leaked, or was
+        emptied, is not put back."""
+        if name not in FAULTS:
+            raise ValueError(
+                "the plant knows no fault %r; it knows: %s" % (name, ", ".join(FAULTS))
+            )
+        if name in ("stall", "occlusion"):
+            setattr(self, FAULTS[name][0], -1)
+        elif name != "empty":
+            setattr(self, FAULTS[name][0], 0)
+
+    def pass_time(self, us):
+        """``us`` of time pass: what leaks, leaks."""
+        if self.leak_pl_day:
+            self.leak_rest += us * self.leak_pl_day
+            lost = self.leak_rest // _DAY_US
+            self.leak_rest -= lost * _DAY_US
+            self.residual_pl = max(0, self.residual_pl - lost)
+
+    @property
+    def loaded_mv(self):
+        """The battery's voltage while the pump draws from it."""
+        return max(0, self.battery_mv - self.sag_mv)
 
     def set_battery(self, battery_mv):
         """The battery has ``battery_mv`` (0 to 20,000) from now on. Raises ValueError."""
@@ -194,4 +269,13 @@ _STATE = (
     "battery_mv",
     "ng_ml",
     "stall_in",
+    "slip_ppm",
+    "slip_rest",
+    "occlusion_pl",
+    "sensor_stuck",
+    "sensor_noise",
+    "free_run",
+    "leak_pl_day",
+    "leak_rest",
+    "sag_mv",
 )

@@ -32,6 +32,11 @@ class StepperVirtual:
     def attach(self, clock):
         self._clock = clock
 
+    @property
+    def enabled(self):
+        """The driver chip is switched on."""
+        return self._enabled
+
     def queue(self, first_us, slack, spacing, rate, count):
         now = self._clock.now_us()
         if not self._enabled:

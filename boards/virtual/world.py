@@ -42,6 +42,14 @@ class World:
         self.deadline_us = FREE
         self.on_deadline = None
 
+    def hang(self):
+        """The processor does nothing useful any more: time passes until the watchdog bites. Raises
+        RuntimeError where none does."""
+        if self.deadline_us >= FREE:
+            raise RuntimeError("it hangs for ever: no watchdog is armed")
+        self.now_us = self.deadline_us
+        self.on_deadline()
+
     def pace(self, speed):
         """From now on: ``speed`` simulated seconds a real second, 0 to stand still."""
         self.speed = speed

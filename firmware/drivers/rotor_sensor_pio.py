@@ -11,6 +11,7 @@ turns.
 # pyright: reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 import rp2
+from machine import Pin
 from micropython import const
 
 _COUNT_MASK = const((1 << 32) - 1)
@@ -50,6 +51,20 @@ class RotorSensorPio:
         self._machine = rp2.StateMachine(machine, _lines, in_base=pin, jmp_pin=pin)
         self._machine.exec(_ZERO_X)
         self._machine.active(1)
+        self._pin = pin
+        self._flag = None
+
+    def _rise(self, pin):
+        self._flag.set()
+
+    async def turned(self):
+        """Returns when the rotor has given a pulse since the last call. One task may wait."""
+        if self._flag is None:
+            from asyncio import ThreadSafeFlag
+
+            self._flag = ThreadSafeFlag()
+            self._pin.irq(self._rise, Pin.IRQ_RISING)
+        await self._flag.wait()
 
     def count(self):
         """Pulses of the rotor since construction."""

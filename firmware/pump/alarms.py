@@ -34,9 +34,9 @@ _ENDS = {
     "logs_cleared": ("log_damaged",),
     "limit_over": ("limit_reached",),
 }
-_BEGINS = {"copy_damaged": "memory_minor", "limit_held": "limit_reached"}
+_BEGINS = {"copy_damaged": "memory_minor", "limit_held": "limit_reached", "auth_failed": "attack"}
 # Alarms that tell of something that is over at once.
-_ONCE = ("low_battery_reset", "memory_minor", "attack")
+_ONCE = ("low_battery_reset", "watchdog_reset", "memory_minor", "attack")
 
 
 class Instance:

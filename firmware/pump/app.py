@@ -8,15 +8,17 @@ from pump.alarms import Alarms
 from pump.annunciator import Annunciator
 from pump.attention import AttentionCommands
 from pump.basal import Basal
+from pump.battery import Battery
 from pump.clock import Clock, WallClock
 from pump.commands import Commands
 from pump.delivery import Delivery
 from pump.eventlog import EventLog
 from pump.faultlog import FaultLog
 from pump.faults import Faults
+from pump.flow import Flow
 from pump.journal import Damaged, HotRecord, TwoCopies
 from pump.ledger import HOT_LAYOUT, Ledger
-from pump.lending import LentGroup
+from pump.lending import LentGroup, lent, return_module
 from pump.limits import LAYOUT as LIMITS_LAYOUT
 from pump.limits import Limits
 from pump.link import Link
@@ -25,15 +27,22 @@ from pump.prescription import PrescriptionStore
 from pump.reading import Reading
 from pump.schedule import Schedule
 from pump.sessions import Sessions
+from pump.supervisor import Supervisor
 from pump.upkeep import UpkeepCommands, local_us
 from pump_wire.messages import EVENT, FAULT, STOPPED, table_hash
 
 FIRMWARE = "0.1.0"
 _HAD_POWER_CUT = (0, 1)  # indices in messages.RESET_CAUSES: unknown, power on
+_BY_WATCHDOG = 2
 _BOLUS_ENDS = tuple(
     EVENT[name] for name in ("bolus_done", "bolus_ended_early", "bolus_interrupted")
 )
-_MEMORY_FAULTS = (FAULT["settings_damaged"], FAULT["account_damaged"])
+_FAULT_ALARMS = {
+    FAULT["settings_damaged"]: "memory_critical",
+    FAULT["account_damaged"]: "memory_critical",
+    FAULT["free_run"]: "free_run",
+    FAULT["self_test_failed"]: "self_test",
+}
 _RESTART_MS = 100  # pause before a failed link task runs again, so that the fault can be read
 
 
@@ -55,7 +64,8 @@ class App:
             HotRecord(root + "/steps", HOT_LAYOUT),
             TwoCopies(root + "/refill"),
         )
-        self.store = PrescriptionStore(TwoCopies(root + "/prescription"))
+        settings = TwoCopies(root + "/prescription")
+        self.store = PrescriptionStore(settings)
         self.motion = Motion(self.clock, board.stepper, self.schedule, self.ledger, self.faults)
         self.basal = Basal(self.clock, self.store)
         self.limits = Limits(self.clock, self.ledger, HotRecord(root + "/window", LIMITS_LAYOUT))
@@ -77,9 +87,37 @@ class App:
             self.alarms,
             TwoCopies(root + "/alarms"),
         )
+        self.flow = self._turned = None
+        rotor = getattr(board, "rotor", None)
+        if rotor is not None:
+            self.flow = Flow(
+                self.clock,
+                board.stepper,
+                rotor,
+                board.steps_per_pulse,
+                self.ledger,
+                self.alarms,
+                self.log,
+                self.faults,
+            )
+            self.ledger.before_store = self.flow.look
+            self._turned = getattr(rotor, "turned", None)
+        self.supervisor = Supervisor(
+            self.clock, getattr(board, "watchdog", None), self.motion, self.faults
+        )
+        self.battery = None
+        battery = getattr(board, "battery", None)
+        if battery is not None:
+            self.battery = Battery(
+                self.clock, battery.read_mv, self.alarms, TwoCopies(root + "/service")
+            )
+            self.supervisor.looks.append(self.battery.look)
+        if self.flow is not None:
+            self.supervisor.looks.append(self.flow.pulsed)
+        self.supervisor.looks.append(self._write_log)
         self.alarms.on_action = self._hold
         self.annunciator.on_time = self._write_log
-        self.log.on_noted = self.alarms.noted
+        self.log.on_noted = self._noted
         self.ledger.next_event = lambda: self.log.coming  # pyright: ignore
         self.ledger.wall_s = self.wall.best_s
         self.log.on_written = self.ledger.events_written
@@ -101,6 +139,7 @@ class App:
             self.log,
         )
         boots = self._load(TwoCopies(root + "/boots"), board.reset_cause)
+        self._test_itself(board, settings)
         identity = {
             "board": board.name,
             "firmware": FIRMWARE,
@@ -171,14 +210,26 @@ class App:
         )
         self.commands.on_change = lambda role, message: self.annunciator.announce()
         self.sessions.on_end = self.commands.forget_prepared  # pyright: ignore
+        self.reading.battery = self.battery  # pyright: ignore
+        self.reading.lag_ms = lambda: self.supervisor.lag_us // 1000  # pyright: ignore
         self.reading.last_token = self.commands.last_token  # pyright: ignore
         self.link = Link(board.port, self.sessions, self.commands, self.clock)
 
     def _log_fault(self, code, text, place):
-        self.alarms.begin("memory_critical" if code in _MEMORY_FAULTS else "pump_fault")
+        self.alarms.begin(_FAULT_ALARMS.get(code, "pump_fault"))
         self.alarms.stopped(True)
         self.fault_log.append(code, "%s at %s" % (text, place) if place else text)
         self.log.append("fault_latched", code)
+
+    def _noted(self, name, value):
+        self.alarms.noted(name, value)
+        if name == "refill_recorded" and self.flow is not None:
+            self.flow.refilled()
+
+    async def _watch_rotor(self):
+        while True:
+            await self._turned()
+            self.flow.pulsed()
 
     def _hold(self, action):
         self.delivery.held = action
@@ -226,6 +277,10 @@ class App:
         try:
             self.log.note("pump_started", reset_cause)
             self._load_intervals()
+            if reset_cause == _BY_WATCHDOG:
+                self.fault_log.append(FAULT["watchdog_reset"], "see the log before it")
+                self.alarms.begin("watchdog_reset")
+            self._load_battery(boots > 1 and reset_cause in _HAD_POWER_CUT)
             self._tell_what_was_lost(boots, reset_cause, before_s)
         except OSError as error:
             damaged.append(("storage_failed", "start: %r" % error))
@@ -239,6 +294,21 @@ class App:
         try:
             self.annunciator.load()
         except (OSError, Damaged):  # the usual ones are in force
+            self.alarms.begin("memory_minor")
+
+    def _test_itself(self, board, settings):
+        """Before the first motion; the module is needed once."""
+        failed = lent("selftest").run(board, settings)
+        return_module("selftest")
+        if failed and not self.faults.code:
+            self.faults.latch(FAULT["self_test_failed"], failed)
+
+    def _load_battery(self, was_cut):
+        if self.battery is None:
+            return
+        try:
+            self.battery.begin(was_cut)
+        except (OSError, Damaged):  # its days begin again
             self.alarms.begin("memory_minor")
 
     def _tell_what_was_lost(self, boots, reset_cause, before_s):
@@ -280,13 +350,6 @@ class App:
                 self._task_failed("link", error, "task_failed")
             await asyncio.sleep_ms(_RESTART_MS)
 
-    async def _keep_clock(self):
-        """Read the clock often enough that its ticks never wrap unseen."""
-        pause_ms = min(self.clock.longest_gap_us // 1000, 1 << 28)
-        while True:
-            self.clock.now_us()
-            await asyncio.sleep_ms(pause_ms)
-
     async def main(self):
         """Run until the power goes."""
         try:
@@ -297,8 +360,11 @@ class App:
         self.alarms.stopped(self.store.current is not None and self.delivery.mode == STOPPED)
         self.annunciator.start(self.start_task)
         self.motion.start(self.start_task)
-        self.start_task(self._keep_clock)
-        await self._serve_link()
+        tasks = self.supervisor.tasks
+        if self._turned is not None:
+            tasks.append(("rotor", self.start_task(self._watch_rotor)))
+        tasks.append(("link", self.start_task(self._serve_link)))
+        await self.supervisor.run()
 
 
 def run(board):
@@ -307,5 +373,10 @@ def run(board):
         app = App(board)
         gc.collect()  # what importing left behind
         asyncio.run(app.main())
+    except KeyboardInterrupt:  # somebody wants the REPL, and the profile lets them
+        stop = getattr(getattr(board, "watchdog", None), "stop", None)
+        if stop is not None:
+            stop()
+        raise
     finally:
         board.stepper.halt()

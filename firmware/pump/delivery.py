@@ -510,14 +510,14 @@ class Delivery:
         """Units of the old drug that are still before the tip, at the settled instant."""
         if self._bridge_units is not None:
             return self._bridge_units
-        steps = self._store.bridge[2] - self._ledger.steps()
+        steps = self._store.bridge[2] - self._ledger.moved()
         return steps * self._schedule.spacing
 
     def bridge_left_pl(self):
         """The same in pL as the count of steps has it, 0 when no bridge bolus was begun."""
         if not self._store.bridge[0] or self._bridge_over:
             return 0
-        return max(0, self._store.bridge[2] - self._ledger.steps()) * self._ledger.step_pl
+        return max(0, self._store.bridge[2] - self._ledger.moved()) * self._ledger.step_pl
 
     def _bridge_ends(self):
         self._bridge_over = True

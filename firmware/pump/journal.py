@@ -96,6 +96,11 @@ class TwoCopies:
             self._write(1 - self._newest, _record(self.sequence, payload))
         return payload
 
+    def whole(self):
+        """True if both copies are whole and the same, or there are none."""
+        first, second = [_read("%s.%d" % (self._path, slot)) for slot in (0, 1)]
+        return first == second and (first is None or _parse(first) is not None)
+
     def commit(self, payload):
         """Store ``payload`` as the next in sequence, in the older copy and then in the other: one
         of them is whole at any time, and afterwards either may be damaged.

@@ -45,7 +45,8 @@ class Ledger:
     see the end of, None if there is none: the log from that number on may tell of its end all the
     same; at most so many of its steps were moved. ``alive_s``: wall time when the account was last
     written, 0 if unknown. ``next_event()``: number of the event that will be noted next.
-    ``wall_s()``: wall time or 0.
+    ``wall_s()``: wall time or 0. ``before_store()``: called before the account is written: the
+    moment to call ``miss``.
     """
 
     def __init__(self, step_pl, emitted, hot, refill_copies):
@@ -75,6 +76,8 @@ class Ledger:
         self.life_true_pl = 0
         self.life_programmed_pl = 0
         self.drugs = ()  # (name, ng/mL) in the reservoir, empty when unknown
+        self.missed = 0  # steps of this start that the rotor did not follow, less those too many
+        self.before_store = lambda: None
         self._known = True  # False: it could not be read, and stays as it is until a refill
 
     def load(self):
@@ -136,6 +139,20 @@ class Ledger:
         """Steps since manufacture."""
         return self._start_steps + self._emitted()
 
+    def moved(self):
+        """Those of them that moved anything, as far as the rotor tells."""
+        return self._start_steps + self._emitted() - self.missed
+
+    def miss(self, count):
+        """``count`` of the steps emitted moved nothing (below 0: so many more were made). Never
+        more than were made since the last refill."""
+        most = self.moved() - self._refill_steps
+        if count > most:
+            count = most
+        self.missed += count
+        if self._bolus_from >= 0:
+            self._bolus_from += count
+
     def start_steps(self):
         """Steps since manufacture when the pump last started."""
         return self._start_steps
@@ -152,7 +169,7 @@ class Ledger:
 
     def delivered_pl(self):
         """Volume delivered since the last refill."""
-        return (self.steps() - self._refill_steps) * self.step_pl
+        return (self.moved() - self._refill_steps) * self.step_pl
 
     def residual_pl(self):
         """Expected residual volume."""
@@ -166,15 +183,17 @@ class Ledger:
 
     def reserve(self, issued):
         """Make durable that steps up to the ``issued``-th of this start may be emitted."""
+        self.before_store()
         bolus = self._bolus_steps
         if self._bolus_from >= 0:
             bolus += issued - self._bolus_from
-        self._store(self._start_steps + issued, bolus)
+        self._store(self._start_steps + issued - self.missed, bolus)
 
     def settle(self):
         """Motion has halted: make the emitted count durable in place of the reservation."""
+        self.before_store()
         if self._known:
-            self._store(self.steps(), self.bolus_steps())
+            self._store(self.moved(), self.bolus_steps())
 
     def _store(self, steps, bolus):
         wall_s = self.wall_s()
@@ -242,7 +261,7 @@ class Ledger:
         """
         expected = self.residual_pl()
         before = self.delivered_pl()
-        steps = self.steps()
+        steps = self.moved()
         bolus = self.bolus_steps()
         life_true = self.life_true_pl
         life_programmed = self.life_programmed_pl

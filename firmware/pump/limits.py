@@ -4,7 +4,8 @@ Steps since manufacture are noted at marks, every 10 minutes and every hour; a m
 of the last look before it, so a window is counted from a mark at or before its begin and from a
 count that is not too high: never too low. Over that a window looks back by up to one mark and the
 steps between two looks further than it is long. What may have been emitted (the reservation)
-counts. One look costs the same whatever the limits are.
+counts; stalled volume that has left the account does not. One look costs the same whatever the
+limits are.
 
 The marks are durable every 10 minutes where there is a limit or a patient's bolus, else every
 hour. After a start it is as if no time had passed since: what came later counts as recent, a
@@ -71,7 +72,8 @@ class Limits:
                 if age != _NONE:
                     self.grants.append(-60_000_000 * age)
             self.since_us = found[59] * 1_000_000
-        self._seen = self._ledger.start_steps()
+        self._seen = steps = self._ledger.start_steps()
+        self._lower(steps)
 
     def set(self, hour_nl, day_nl, patient):
         """From now on: at most so much; 0 means no limit. ``patient``: boluses are permitted."""
@@ -90,8 +92,20 @@ class Limits:
         now_us = self._clock.now_us()
         if now_us >= self.free_us:
             self._mark(now_us)
-        self._seen = steps = self._ledger.steps()
+        steps = self._ledger.moved()
+        if steps < self._seen:
+            self._lower(steps)
+            self._reckon()
+        self._seen = steps
         return self._top - steps
+
+    def _lower(self, steps):
+        """Stalled volume has left the account, which is at ``steps`` now: so is what marks of
+        meanwhile counted of it."""
+        for marks in (self._hour, self._day):
+            for i in range(len(marks)):
+                if marks[i] > steps:
+                    marks[i] = steps
 
     def _mark(self, now_us):
         """Marks have passed since the last look."""

@@ -15,6 +15,7 @@ _LEAD_US = 100_000  # how early the next segment is queued where steps are close
 _CLOSE_US = 250_000  # steps closer than this are fed ahead
 _LATE_US = 100_000  # a step this late is a fault
 _SPARING_US = 1_000_000  # where steps are spared, one is reserved this long before it is due
+_LOOK_US = 300_000_000  # a basal segment is no longer, so that the rotor is looked at (ALM-3, -4)
 _EARLY_US = 2_000  # a piece is changed this long before its end, so that no step due then is late
 _SLEEP_MS = 60_000_000  # longest single sleep; asyncio's ticks allow 2**29 ms
 
@@ -28,7 +29,8 @@ class Motion:
     due, so that a power cut seldom costs one. ``bolus``: the larger reservation of a bolus. The
     last three are set with each piece, by whoever makes it. ``on_fed()`` is called when all that
     had to be queued is queued: the moment for work that takes long. ``check_settings()`` raises
-    ``journal.Damaged`` when what the programme comes from is no longer whole.
+    ``journal.Damaged`` when what the programme comes from is no longer whole. ``due_us``: when the
+    next segment is fed at the latest, None for never.
     """
 
     def __init__(self, clock, stepper, schedule, ledger, faults):
@@ -42,6 +44,7 @@ class Motion:
         self._task = None
         self._start = None
         self._changed_us = 0  # instant of the last halt: steps owed from before are due then
+        self.due_us = None  # when _run comes back, None: when it is kicked
         self.on_piece_end = None
         self.sparing = False
         self.bolus = False
@@ -90,7 +93,7 @@ class Motion:
         clock = self._clock
         sleep_ms = asyncio.sleep_ms
         while True:
-            wake_us = self._feed()
+            wake_us = self.due_us = self._feed()
             self.on_fed()
             if wake_us is None:
                 return
@@ -145,6 +148,8 @@ class Motion:
             most -= outstanding
             if most > allowed:
                 most = allowed
+            if not self.bolus and most * schedule.spacing > _LOOK_US * schedule.rate:
+                most = max(1, _LOOK_US * schedule.rate // schedule.spacing)
             if most <= 0:  # all that may be reserved is queued: look again in a millisecond
                 return now_us
             count = schedule.segment(most)

@@ -89,7 +89,7 @@ class Prescribing:
                 old,
                 self._ledger.drugs,
                 self._store.bridge,
-                self._ledger.steps(),
+                self._ledger.moved(),
                 self._ledger.step_pl,
             )
         finally:

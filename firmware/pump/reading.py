@@ -43,6 +43,8 @@ class Reading:
         self._faults = faults
         self._alarms = alarms
         self._schedule = delivery.schedule
+        self.battery = None
+        self.lag_ms = lambda: 0
         self.last_token = lambda: b""
 
     def hello(self, _):
@@ -73,6 +75,9 @@ class Reading:
             "last_token": self.last_token(),
             "alarms": len(self._alarms.active),
             "alarm": self._alarms.most_urgent(),
+            "battery_mv": self.battery.mv if self.battery else 0,
+            "service_days": self.battery.days if self.battery else 0,
+            "lag_ms": self.lag_ms(),
         }
 
     def get_account(self, _):
@@ -81,7 +86,7 @@ class Reading:
             "fill_pl": ledger.fill_pl,
             "delivered_pl": ledger.delivered_pl(),
             "residual_pl": ledger.residual_pl(),
-            "lifetime_pl": ledger.steps() * ledger.step_pl,
+            "lifetime_pl": ledger.moved() * ledger.step_pl,
             "bolus_pl": ledger.bolus_delivered_pl(),
             "capacity_pl": self._delivery.capacity_pl(),
             "low_mark_pl": self._delivery.low_mark_pl(),
@@ -89,6 +94,7 @@ class Reading:
             "refills": ledger.refills,
             "refill_uptime_us": ledger.refill_us,
             "refill_wall_s": ledger.refill_wall_s,
+            "missed_pl": ledger.missed * ledger.step_pl,
             "expected_pl": ledger.expected_pl,
             "measured_pl": ledger.measured_pl,
             "before_delivered_pl": ledger.before_delivered_pl,

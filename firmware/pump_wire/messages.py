@@ -100,6 +100,9 @@ GET_STATUS = Message(
         ("last_token", "b8", None, None, "token of the last confirmed command, zero if none"),
         ("alarms", "u8", 0, 255, "alarms that stand or were not acknowledged"),
         ("alarm", "u8", 0, 255, "the most urgent of them, 0 none, see ALARMS"),
+        ("battery_mv", "u32", 0, _U32, "battery as last measured, 0: never, or there is none"),
+        ("service_days", "u32", 0, _U32, "whole days it has served"),
+        ("lag_ms", "u32", 0, _U32, "longest that the loop let its supervisor wait too long"),
     ),
 )
 
@@ -122,6 +125,7 @@ GET_ACCOUNT = Message(
         ("refills", "u32", 0, _U32, "refills recorded"),
         ("refill_uptime_us", "u64", 0, _I62, "pump clock at the last refill, 0: an earlier start"),
         ("refill_wall_s", "u64", 0, _I62, "wall time of the last refill, 0: clock not set"),
+        ("missed_pl", "i64", -_I62, _I62, "asked for since the start and not moved, by the rotor"),
         ("expected_pl", "i64", -_I62, _I62, "expected residual at the last refill"),
         ("measured_pl", "i64", -_I62, _I62, "measured residual at the last refill"),
         ("before_delivered_pl", "i64", 0, _I62, "delivered over the time the last refill ended"),
@@ -831,6 +835,12 @@ EVENTS = {
     66: ("alarm_acknowledged", "alarm of record {a} acknowledged"),
     67: ("alarms_silenced", "alarms silenced for {a} s"),
     68: ("alarm_intervals_set", "critical alarms sound every {a} s"),
+    69: (
+        "rotor_stalled",
+        "rotor no longer follows the steps, for at most {a} s before it was seen",
+    ),
+    70: ("rotor_follows", "rotor follows the steps again, after at most {a} s"),
+    71: ("volume_missed", "stalled volume that left the account: {a} pL"),
     96: ("auth_failed", "authentication failed, {a} times since the last record of this"),
     97: ("paired", "a key of role {a} was given out"),
     98: ("key_revoked", "the key of role {a} was revoked"),
@@ -850,6 +860,14 @@ FAULTS = {
     4: ("account_damaged", "the account cannot be read", "refill and record it"),
     5: ("storage_failed", "a record could not be written", "restart the pump"),
     6: ("step_count", "the step generator counted other steps than given", "restart the pump"),
+    35: (
+        "self_test_failed",
+        "a self-test failed",
+        "restart the pump; replace it if it fails again",
+    ),
+    33: ("task_silent", "a task of the firmware no longer runs", "restart the pump"),
+    34: ("watchdog_reset", "the watchdog restarted the pump", "read the log before it"),
+    32: ("free_run", "the rotor turned without steps", "replace the pump"),
 }
 FAULT = {FAULTS[code][0]: code for code in FAULTS}
 
@@ -1003,6 +1021,13 @@ ALARMS = {
         STOP_ALL,
         "a fault is latched, delivery has stopped",
         "see the fault and its remedy",
+    ),
+    19: (
+        "watchdog_reset",
+        CRITICAL,
+        0,
+        "the pump hung, and its watchdog restarted it",
+        "read the log; check the account against a refill",
     ),
 }
 ALARM = {ALARMS[code][0]: code for code in ALARMS}

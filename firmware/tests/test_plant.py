@@ -161,8 +161,8 @@ def test_state_is_all_of_it():
 def test_what_it_does_not_know_is_refused():
     plant = Plant(STEP_PL)
     for wrong in (
-        lambda: plant.inject("leak"),
-        lambda: plant.clear("leak"),
+        lambda: plant.inject("lake"),
+        lambda: plant.clear("lake"),
         lambda: plant.inject("stall", after_steps=-1),
         lambda: plant.refill(-1),
     ):
@@ -170,7 +170,7 @@ def test_what_it_does_not_know_is_refused():
         try:
             wrong()
         except ValueError as error:
-            assert "leak" in str(error) or "-1" in str(error)
+            assert "lake" in str(error) or "-1" in str(error)
         else:
             raise AssertionError("it was taken")
         assert plant.state() == before

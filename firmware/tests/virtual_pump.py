@@ -14,7 +14,7 @@ import compiled_first  # noqa: F401
 import nor_flash
 import vfs
 import world
-from devices_virtual import SounderVirtual
+from devices_virtual import RotorVirtual, SounderVirtual
 from plant import Plant
 from random_numbers import Random
 from stepper_virtual import StepperVirtual
@@ -125,6 +125,8 @@ class _Board:
     root = ROOT
     unique_id = b"testpump"
     reset_cause = 1
+    steps_per_pulse = 2
+    ticks_stand = True
 
     def __init__(self, step_pl, stepper, port, the_world, ticks_from):
         self.service_button = None
@@ -174,6 +176,8 @@ class Pump:
         self._port = port or SilentPort()
         self._starts = 0
         self._trace = None
+        self.breaking = None  # called with the next start's board
+        self.battery = self.watchdog = None  # what the next start has of them
         if powered:
             self.power_on()
 
@@ -197,7 +201,13 @@ class Pump:
             (1 << 30) - 5_000_000 * self._starts,
         )
         self.board.reset_cause = reset_cause
+        self.board.rotor = RotorVirtual(self.stepper, self.plant)
+        self.board.battery = self.battery
+        self.board.watchdog = self.watchdog
+        self.battery = self.watchdog = None
         self.board.sounder = SounderVirtual(lambda: self.world.now_us, self._trace)
+        if self.breaking:
+            self.breaking(self.board)
         if wall_s:
             self.board.wall_s = lambda: wall_s
         self.app = App(self.board)

@@ -152,8 +152,11 @@ class Bench(abc.ABC):
         bench's time."""
         raise self._lacking("way into the chip")
 
-    def inject(self, fault: str, after_steps: int = 0) -> None:
-        """Start ``fault`` ("stall") in the plant."""
+    def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
+        """Start ``fault`` in the plant (stall, slip, free_run, leak, occlusion, empty,
+        sensor_stuck, sensor_noisy, battery_sag), with ``amount`` in its unit, see plant.FAULTS;
+        the stall after ``after_steps``. On the virtual bench also hang_loop, hang_handler,
+        hang_telemetry: the firmware hangs there, until its watchdog bites."""
         raise self._lacking("inject")
 
     def clear(self, fault: str) -> None:

@@ -224,8 +224,10 @@ class EmulatedBench(Bench):
             raise CisternaError("the chip does not drive the motor's pins yet")
         return max(each for each in since if each is not None) // 1000
 
-    def inject(self, fault: str, after_steps: int = 0) -> None:
-        self._plant.inject(fault, after_steps)
+    def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
+        if fault in ("free_run", "leak", "battery_sag"):  # they need time to pass in the plant
+            raise self._lacking(fault)
+        self._plant.inject(fault, after_steps, amount)
 
     def clear(self, fault: str) -> None:
         self._plant.clear(fault)

@@ -507,8 +507,11 @@ class VirtualBench(Bench):
         files.unmount()
         image.write_bytes(bytes(files.context.buffer))
 
-    def inject(self, fault: str, after_steps: int = 0) -> None:
-        self._ask("inject", name=fault, after_steps=after_steps)
+    def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
+        if fault.startswith("hang_"):
+            self._ask("hang", where=fault.removeprefix("hang_"))
+            return
+        self._ask("inject", name=fault, after_steps=after_steps, amount=amount)
 
     def clear(self, fault: str) -> None:
         self._ask("clear", name=fault)

@@ -49,3 +49,26 @@ def _assumed(board: dict[str, Any]) -> str:
         f" discharge by itself. So the true times are shorter (boards/{board['name']}/board.toml,"
         " [energy])"
     )
+
+
+def longevity_years(
+    board: dict[str, Any],
+    rate_nl_day: int,
+    step_pl: int,
+    *,
+    tone_s_day: float = 0,
+    talk_s_day: float = 60,
+) -> float | None:
+    """How long a new battery lasts at a rate, by the board's own charges a step, a second of tone
+    and of telemetry, and at rest; None for a board that has none. A model's estimate."""
+    energy: dict[str, int] = board.get("energy", {})
+    if "step_uas" not in energy:
+        return None
+    steps_day = rate_nl_day * 1000 / step_pl
+    uas_day = (
+        energy["idle_ua"] * 86_400
+        + energy["step_uas"] * steps_day
+        + energy["tone_ua"] * tone_s_day
+        + energy["talk_ua"] * talk_s_day
+    )
+    return energy["battery_uah"] * 3_600 / uas_day * 24 / _HOURS_A_YEAR

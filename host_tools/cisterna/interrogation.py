@@ -11,7 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from cisterna.bench import DAY_US
+from cisterna.boards import board_data
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
+from cisterna.energy import longevity_years
+from cisterna.errors import CisternaError
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
 from cisterna.programmer import (
@@ -110,6 +113,16 @@ class Interrogation:
         return 0 if residual_pl <= self.account.low_mark_pl else low_us
 
     @property
+    def longevity_years(self) -> float | None:
+        """How long a new battery would last at the basal rate, by the board's model of charges;
+        None where the board has none."""
+        try:
+            board = board_data(self.identity.board)
+        except CisternaError:
+            return None
+        return longevity_years(board, self.basal_rate_nl_day, self.status.step_pl)
+
+    @property
     def wall_s(self) -> int:
         """Wall time: the pump's where it is set, else this computer's."""
         return self.status.wall_s or self.computer_s
@@ -161,6 +174,7 @@ class Interrogation:
                 {"name": drug.name, "concentration_ng_ml": drug.concentration_ng_ml}
                 for drug in self.reservoir
             ],
+            "longevity_years": self.longevity_years,
             "computer_s": self.computer_s,
         }
 

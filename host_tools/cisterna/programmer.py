@@ -96,6 +96,9 @@ class Status:
     last_token: bytes
     alarms: int
     alarm: int
+    battery_mv: int
+    service_days: int
+    lag_ms: int
 
     @property
     def mode_name(self) -> str:
@@ -123,6 +126,7 @@ class Account:
     refills: int
     refill_uptime_us: int
     refill_wall_s: int
+    missed_pl: int
     expected_pl: int
     measured_pl: int
     before_delivered_pl: int

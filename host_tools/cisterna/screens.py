@@ -203,8 +203,8 @@ def status_screen(shown: Console, seen: Interrogation) -> None:
     rows(shown, _therapy_rows(seen))
     title(shown, "\nReservoir")
     rows(shown, _reservoir_rows(seen))
-    title(shown, "\nClock")
-    rows(shown, _clock_rows(seen))
+    title(shown, "\nClock and battery")
+    rows(shown, _clock_rows(seen) + _own_rows(seen))
 
 
 _STOPPED_REMEDY = {
@@ -332,6 +332,16 @@ def bridge_words(ahead: Outlook) -> str:
     if ahead.bridge == BRIDGE:
         return f"runs: {left} of the old drug still to come"
     return f"CANCELLED with {left} of the old drug still to come; cisterna bridge --resume"
+
+
+def _own_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    status = seen.status
+    battery = f"{status.battery_mv / 1000:.2f} V" if status.battery_mv else "not measured"
+    battery += f", {status.service_days:,} days served"
+    years = seen.longevity_years
+    if years is not None:
+        battery += f"; a new one lasts about {years:.1f} years at this rate"  # estimated
+    return [("Battery", battery), ("Loop late by", f"{status.lag_ms:,} ms at most")]
 
 
 def bolus_progress(seen: Interrogation) -> str:

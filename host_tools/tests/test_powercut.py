@@ -20,10 +20,10 @@ from host_tools.tests.test_seeded_bugs import copied
 def wrong_pump(tree: Path) -> Path:
     """Firmware that counts steps when they are out, not before."""
     path = copied(tree) / "firmware" / "pump" / "ledger.py"
-    right = "self._store(self._start_steps + issued, bolus)"
+    right = "self._store(self._start_steps + issued - self.missed, bolus)"
     source = path.read_text()
     assert source.count(right) == 1
-    path.write_text(source.replace(right, "self._store(self.steps(), self.bolus_steps())"))
+    path.write_text(source.replace(right, "self._store(self.moved(), self.bolus_steps())"))
     return tree
 
 

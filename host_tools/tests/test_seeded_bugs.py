@@ -37,6 +37,97 @@ class Bug:
 
 BUGS = (
     Bug(
+        "a self-test that failed is forgotten",
+        "firmware/pump/app.py",
+        "        if failed and not self.faults.code:\n",
+        "        if False:\n",
+        "test_selftest.py::test_whatever_is_broken_is_named_and_nothing_moves",
+    ),
+    Bug(
+        "the watchdog is fed whoever is missing",
+        "firmware/pump/supervisor.py",
+        "            elif watchdog is not None:\n                watchdog.feed()\n",
+        "            if watchdog is not None:\n                watchdog.feed()\n",
+        "test_supervisor.py::test_the_watchdog_bites_when_a_task_is_gone",
+    ),
+    Bug(
+        "a motion that does not come back is not missed",
+        "firmware/pump/supervisor.py",
+        "if due_us is not None and now_us > due_us + _LATE_US:",
+        "if False:",
+        "test_supervisor.py::test_the_watchdog_bites_when_motion_does_not_come_back",
+    ),
+    Bug(
+        "at the end of service delivery goes on",
+        "firmware/pump/battery.py",
+        '        if self._out >= _TIMES:\n            self._alarms.begin("battery_eos")\n',
+        "",
+        "test_supervisor.py::test_eos_stops_delivery",
+    ),
+    Bug(
+        "a stall is taken for steps that moved",
+        "firmware/pump/flow.py",
+        "        self._ledger.miss(more)\n",
+        "",
+        "test_flow.py::test_stalled_volume_leaves_the_account_and_recovery_is_a_record",
+    ),
+    Bug(
+        "a stall is seen after more steps than it may take",
+        "firmware/pump/flow.py",
+        "elif steps - self._seen_steps > self._per:",
+        "elif steps - self._seen_steps > 20 * self._per:",
+        "test_flow.py::test_stall_is_seen_in_time_at_any_rate",
+    ),
+    Bug(
+        "what a stall took out comes back with a restart",
+        "firmware/pump/ledger.py",
+        "self._store(self._start_steps + issued - self.missed, bolus)",
+        "self._store(self._start_steps + issued, bolus)",
+        "test_flow.py::test_what_a_stall_took_out_stays_out_over_a_restart",
+    ),
+    Bug(
+        "a rotor that runs free is only told of",
+        "firmware/pump/flow.py",
+        "if followed - made >= _FREE_STEPS and not self.ran_free:",
+        "if False:",
+        "test_flow.py::test_free_run_is_stopped_within_a_second",
+    ),
+    Bug(
+        "the window of over- and under-infusion is twice as long as it may be",
+        "firmware/pump/flow.py",
+        "_OFF = const(20)",
+        "_OFF = const(40)",
+        "test_flow.py::test_off_by_six_percent_alarms_within_five_minutes_of_crossing",
+    ),
+    Bug(
+        "the last alarm decides, not the most restrictive",
+        "firmware/pump/alarms.py",
+        "if each.stands and ALARM_ACTION[each.code] > action:",
+        "if each.stands:",
+        "test_alarms.py::test_the_most_restrictive_action_wins",
+    ),
+    Bug(
+        "silence is for ever",
+        "firmware/pump/alarms.py",
+        "                elif each.state == SILENCED:\n                    each.state = PENDING\n",
+        "                elif each.state == SILENCED:\n                    pass\n",
+        "test_alarms.py::test_silence_ends_and_a_new_alarm_is_heard_all_the_same",
+    ),
+    Bug(
+        "an acknowledged cause never alarms again",
+        "firmware/pump/alarms.py",
+        "                    self._raise(each.code, True)\n",
+        "                    pass\n",
+        "test_alarms.py::test_a_standing_cause_alarms_again_after_acknowledgement",
+    ),
+    Bug(
+        "an alarm that stops delivery is only shown",
+        "firmware/pump/delivery.py",
+        "        if self.held == STOP_ALL:\n",
+        "        if False:\n",
+        "test_alarms.py::test_an_alarm_that_stops_delivery_stops_it_and_lets_it_go_on",
+    ),
+    Bug(
         "a segment is accounted for after it is handed to the step generator",
         "firmware/pump/motion.py",
         """            self._ledger.reserve(schedule.issued)
@@ -54,15 +145,15 @@ BUGS = (
     Bug(
         "the account is written when steps are out, not before",
         "firmware/pump/ledger.py",
-        "self._store(self._start_steps + issued, bolus)",
-        "self._store(self.steps(), self.bolus_steps())",
+        "self._store(self._start_steps + issued - self.missed, bolus)",
+        "self._store(self.moved(), self.bolus_steps())",
         "test_ledger.py::test_account_of_a_power_cut_is_never_too_low",
     ),
     Bug(
         "the same, in a whole pump whose power is cut",
         "firmware/pump/ledger.py",
-        "self._store(self._start_steps + issued, bolus)",
-        "self._store(self.steps(), self.bolus_steps())",
+        "self._store(self._start_steps + issued - self.missed, bolus)",
+        "self._store(self.moved(), self.bolus_steps())",
         "test_motion.py::test_account_is_never_too_low_after_a_cut_at_a_random_instant",
     ),
     Bug(
@@ -110,8 +201,8 @@ BUGS = (
     Bug(
         "a halt writes over an account that could not be read",
         "firmware/pump/ledger.py",
-        "        if self._known:\n            self._store(self.steps(), self.bolus_steps())",
-        "        if True:\n            self._store(self.steps(), self.bolus_steps())",
+        "        if self._known:\n            self._store(self.moved(), self.bolus_steps())",
+        "        if True:\n            self._store(self.moved(), self.bolus_steps())",
         "test_delivery.py::test_account_damaged_delivers_nothing_until_a_refill_and_a_restart",
     ),
     Bug(
@@ -392,7 +483,7 @@ BUGS = (
     Bug(
         "the bridge bolus begins again after each reset",
         "firmware/pump/delivery.py",
-        "        steps = self._store.bridge[2] - self._ledger.steps()\n        return",
+        "        steps = self._store.bridge[2] - self._ledger.moved()\n        return",
         "        steps = self._store.bridge[2] - self._ledger.refill_steps()\n        return",
         "test_therapy.py::test_bridge_goes_on_after_resets_and_changes_over",
     ),

@@ -1,0 +1,93 @@
+"""Alarms, faults and the supervisor on a bench: the plant does what it should not, the pump
+notices from the rotor sensor, says so and is heard; a pump that hangs is reset."""
+
+from __future__ import annotations
+
+import pytest
+
+from cisterna import Bench
+from cisterna.boards import board_data
+from cisterna.errors import CisternaError
+from cisterna.programmer import Programmer
+from hil_tests.pulses import commission
+from hil_tests.test_delivery import BIG
+from pump_wire import messages
+
+STEP_PL = 100_000
+LIMIT_PL = 20_000_000  # ALM-3: 0.02 mL
+LIMIT_S = 20 * 60
+
+
+def _names(pump: Programmer) -> list[str]:
+    return [alarm.name for alarm in pump.alarms().listed]
+
+
+@pytest.mark.needs("advance", "truth", "inject", "rotor", "tone", "refill", "edges")
+@pytest.mark.requirement("ALM-3", "ALM-5")
+def test_a_stall_is_seen_heard_and_leaves_the_account(
+    bench: Bench, full: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)  # 1 mL/day
+        bench.advance(minutes=2)
+        bench.inject("stall")
+        from_us = bench.truth()["time_us"]
+        from_pulses = bench.truth()["pulses"]
+        while "stall" not in _names(pump):
+            bench.advance(seconds=10)
+            assert bench.truth()["time_us"] - from_us <= LIMIT_S * 1_000_000
+        seen_us = bench.truth()["time_us"] - from_us
+        missed_pl = (bench.truth()["pulses"] - from_pulses) * STEP_PL
+        bench.advance(hours=6 if full else 0, minutes=5)
+        account, truth = pump.account(), bench.truth()
+        off_pl = account.lifetime_pl - truth["steps"] * STEP_PL
+        bench.clear("stall")
+        bench.advance(minutes=5)
+        told = [event.name for event in pump.log()]
+        after_pl = pump.account().lifetime_pl - bench.truth()["steps"] * STEP_PL
+    heard = [
+        edge
+        for edge in bench.edges()
+        if edge.line == "tone" and edge.level and edge.t_ns // 1000 >= from_us
+    ]
+    with capsys.disabled():
+        print(f"\na stall was seen after {seen_us / 1e6:.0f} s; account off {off_pl} pL", end=" ")
+    assert missed_pl <= LIMIT_PL
+    assert 0 <= off_pl <= LIMIT_PL
+    assert 0 <= after_pl <= LIMIT_PL
+    assert [told.count(name) for name in ("rotor_stalled", "rotor_follows", "volume_missed")] == [
+        1,
+        1,
+        1,
+    ]
+    assert heard
+    assert {2_600, 2_000} <= {round(edge.level, -2) for edge in heard[:6]}
+    assert heard[0].t_ns // 1000 - from_us <= seen_us + 1_000_000
+
+
+@pytest.mark.needs("advance", "truth", "inject", "edges", "tone", "refill", "days")
+@pytest.mark.requirement("FLT-2")
+@pytest.mark.parametrize("where", ["loop", "handler", "telemetry"])
+def test_a_pump_that_hangs_is_reset(bench: Bench, where: str) -> None:
+    timeout_us = board_data("virtual")["watchdog"]["timeout_ms"] * 1000
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)
+    bench.advance(minutes=10)
+    from_us = bench.truth()["time_us"]
+    bench.inject(f"hang_{where}")
+    if where == "loop":
+        bench.advance(seconds=1)
+    else:
+        with pytest.raises(CisternaError), bench.programmer() as pump:
+            pump.status()
+    truth = bench.truth()
+    assert truth["resets"] == 1
+    bench.advance(seconds=10)
+    off = [edge for edge in bench.edges() if edge.line == "enable" and not edge.level]
+    reset_us = off[-1].t_ns // 1000  # the driver is let go in the reset itself
+    assert reset_us - from_us <= 2 * timeout_us
+    with bench.programmer() as pump:
+        assert pump.identity.reset_cause == messages.RESET_CAUSES.index("watchdog")
+        assert "watchdog_reset" in _names(pump)
+        assert [fault.name for fault in pump.faults()][-1] == "watchdog_reset"
+        assert pump.status().mode_name == "simple continuous"
