@@ -182,3 +182,32 @@ def test_free_run_is_stopped_within_a_second():
         pump.advance(DAY_US)
         assert pump.plant.steps == steps
         assert abs(off_pl(pump)) <= 2 * pump.plant.step_pl
+
+
+def test_an_occlusion_stops_the_rotor_when_its_tubing_is_full():
+    pump = running(1_000_000)
+    pump.advance(HOUR_US)
+    pump.plant.inject("occlusion", amount=5_000_000)  # 50 steps
+    before = pump.plant.steps
+    pump.advance(HOUR_US)
+    assert pump.plant.steps - before == 50
+    assert names(pump) == ["stall"] and 0 <= off_pl(pump) <= LIMIT_PL
+    pump.plant.clear("occlusion")
+    pump.advance(HOUR_US)
+    assert [each[2] for each in listed(pump)] == ["cured"]
+
+
+def test_a_sensor_that_sticks_looks_like_a_stall():
+    pump = running(1_000_000)
+    pump.advance(HOUR_US)
+    pump.plant.inject("sensor_stuck")
+    pump.advance(HOUR_US)
+    assert names(pump) == ["stall"]
+    assert pump.mode == "simple_continuous"
+
+
+def test_a_noisy_sensor_is_over_infusion_and_no_free_run():
+    pump = running(1_000_000)
+    pump.plant.inject("sensor_noisy", amount=10)
+    pump.advance(3 * HOUR_US)
+    assert names(pump) == ["over_infusion"] and pump.fault == ""

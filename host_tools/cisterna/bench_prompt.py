@@ -25,13 +25,19 @@ _MOST_YEARS_US = 100 * 365 * DAY_US  # advance at most this much at once
 _SLICES = 100  # of a long advance, for its progress bar
 _LONGEST_UNSHOWN_US = DAY_US
 
+PLANT_FAULTS = (
+    *("slip", "free_run", "leak", "occlusion", "empty", "sensor_stuck", "sensor_noisy"),
+    "battery_sag",
+)
+
 _HELP = (
     ("truth", "what the plant did, whatever the pump says"),
     ("advance 30 days", "let time pass now"),
     ("speed 1000", "how fast time runs by itself: 1 is real time, or max"),
     ('fill "20 mL"', "aspirate the reservoir and fill it; tells what was aspirated"),
     ("stall", "the rotor no longer follows the steps (stall 10: after 10 more)"),
-    ("clear", "the rotor follows again"),
+    ("clear", "the rotor follows again (clear slip: another fault is over)"),
+    ("inject slip 60000", "another fault, with its amount: " + ", ".join(PLANT_FAULTS)),
     ("press", "hold the service button down, as pairing wants it"),
     ("release", "let it go"),
     ("cut", "take the pump's power away"),
@@ -74,6 +80,7 @@ class Prompt:
             "fill": self._fill,
             "stall": self._stall,
             "clear": self._clear,
+            "inject": self._inject,
             "press": self._press,
             "release": self._release,
             "cut": self._cut,
@@ -167,10 +174,24 @@ class Prompt:
             self._pump.bench.inject("stall", after_steps=int(text or 0))
         screens.note(self._shown, "the rotor stalls; clear lets it follow again")
 
-    def _clear(self, _: str) -> None:
+    def _clear(self, text: str) -> None:
+        name = text or "stall"
+        if name != "stall" and name not in PLANT_FAULTS:
+            raise UsageError(f"clear {text}: no such fault", ", ".join(PLANT_FAULTS))
         with self._pump.lock:
-            self._pump.bench.clear("stall")
-        screens.note(self._shown, "the rotor follows the steps")
+            self._pump.bench.clear(name)
+        over = "the rotor follows the steps" if name == "stall" else f"{name} is over"
+        screens.note(self._shown, over)
+
+    def _inject(self, text: str) -> None:
+        name, _, amount = text.partition(" ")
+        if name not in PLANT_FAULTS:
+            raise UsageError(f"inject {text}: no such fault", ", ".join(PLANT_FAULTS))
+        if amount and not amount.removeprefix("-").isdecimal():
+            raise UsageError(f"inject {text}: its amount is a whole number, or nothing")
+        with self._pump.lock:
+            self._pump.bench.inject(name, amount=int(amount) if amount else None)
+        screens.note(self._shown, f"{name} begins; clear {name} ends it")
 
     def _press(self, _: str) -> None:
         with self._pump.lock:
