@@ -86,6 +86,7 @@ class Motion:
             return  # _run is what changed it, and feeds next
         if task is not None and not task.done():
             task.cancel()
+            self.due_us = None
         self._feed()
         self._task = self._start(self._run)
 
@@ -93,8 +94,10 @@ class Motion:
         clock = self._clock
         sleep_ms = asyncio.sleep_ms
         while True:
-            wake_us = self.due_us = self._feed()
+            self.due_us = None  # what fails here latches, and nobody waits for it any more
+            wake_us = self._feed()
             self.on_fed()
+            self.due_us = wake_us
             if wake_us is None:
                 return
             wait = (wake_us - clock.now_us() + 999) // 1000

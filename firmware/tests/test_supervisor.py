@@ -4,6 +4,7 @@ from devices_virtual import BatteryVirtual, WatchdogVirtual
 from test_alarms import names
 from virtual_pump import DAY_US, HOUR_US, SECOND_US, running
 
+from pump.prescription import Refusal
 from pump_wire.messages import GET_STATUS
 
 REQUIREMENTS = {
@@ -81,6 +82,21 @@ def test_the_watchdog_bites_when_motion_does_not_come_back():
     pump.app.motion._task.cancel()
     assert bites(pump, 60 * SECOND_US)
     assert pump.fault == "task_silent" and not pump.stepper.enabled
+
+
+def test_a_latched_fault_is_no_hang():
+    for command in (False, True):
+        pump = watched(8_640_000)
+        assert not bites(pump, HOUR_US)
+        pump.flash.fail_at(1, True)
+        if command:
+            try:
+                pump.bolus(10_000, 60 * SECOND_US)
+            except Refusal:
+                pass
+        assert not bites(pump, HOUR_US), command
+        assert pump.fault == "storage_failed"
+        pump.check_no_more_steps()
 
 
 def test_a_look_that_fails_is_a_fault_and_the_pump_is_still_watched():
