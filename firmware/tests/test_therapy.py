@@ -470,6 +470,29 @@ def test_the_past_still_counts_after_a_restart():
     pump.bolus(40_000, 600 * SECOND_US)
 
 
+def test_limits_count_what_moved_in_a_stall_too():
+    pump = treated(hour_nl=100_000, day_nl=1_500_000)
+    pump.advance(2 * HOUR_US)
+    pump.plant.inject("stall")
+    pump.advance(5 * HOUR_US)
+    slack_pl = 40 * pump.plant.step_pl
+    for restart in (False, True):
+        if restart:
+            pump.restart()
+            pump.advance(1_000)
+        told = therapy(pump)
+        moved_pl = pump.plant.steps * pump.plant.step_pl  # all of it less than a day ago
+        assert moved_pl > 80_000_000
+        assert 0 <= told["hour_pl"] <= slack_pl, restart
+        assert moved_pl <= told["day_pl"] <= moved_pl + slack_pl, restart
+    pump.plant.clear("stall")
+    steps = pump.plant.steps
+    pump.bolus(40_000, 600 * SECOND_US)
+    pump.advance(HOUR_US)
+    assert 700 <= pump.plant.steps - steps <= 1_000
+    assert pump.fault == ""
+
+
 # -- refill and forecast --------------------------------------------------------------------------
 
 
