@@ -16,6 +16,8 @@ for _name in (
     "prescribing",
     "patient",
     "selftest",
+    "upkeep",
+    "starting",
 ):
     __import__("pump." + _name)
     gc.collect()

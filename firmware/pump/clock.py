@@ -60,11 +60,12 @@ class WallClock:
             return self.now_s()
         return self.assumed_s + self._clock.now_us() // 1_000_000
 
-    def ahead_us(self):
-        """Best wall time less the pump's clock, in us."""
-        if self._set_s:
-            return self._set_s * 1_000_000 - self._set_us
-        return self.assumed_s * 1_000_000
+    def local_us(self, offset_min):
+        """Best local time, ``offset_min`` minutes ahead of UTC, less the pump's clock, in us."""
+        ahead_us = self._set_s * 1_000_000 - self._set_us
+        if not self._set_s:
+            ahead_us = self.assumed_s * 1_000_000
+        return ahead_us + offset_min * 60_000_000
 
     def away_s(self):
         """Seconds from ``before_s`` to this start, -1 when it cannot be told; told once."""

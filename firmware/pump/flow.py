@@ -12,6 +12,8 @@ While one of these stands, what the rotor did not follow (or did too much) is ta
 account, down to what the sensor cannot tell.
 """
 
+from array import array
+
 from micropython import const
 
 from pump_wire.messages import FAULT
@@ -44,9 +46,9 @@ class Flow:
         self._stalled_us = -1  # since when at the earliest, -1: it is not
         self._stalled_booked = 0
         self._off = False  # over- or under-infusion stands
-        self._marks = [0] * (_MARKS + 1)  # steps and turned of the marks, a ring
-        self._marks_turned = [0] * (_MARKS + 1)
+        self._marks = array("i", bytes(4 * (_MARKS + 1)))  # steps without rotor there, a ring
         self._mark = 0  # index of the newest
+        self._mark_steps = 0  # steps there
         self.ran_free = False
 
     def look(self):
@@ -75,7 +77,7 @@ class Flow:
             self._log.note("rotor_stalled", (now_us - self._seen_us) // 1_000_000)
             self._alarms.begin("stall")
         if self._stalled_us < 0:
-            self._look_back(steps, turned)
+            self._look_back(steps, steps - turned)
         if self._stalled_us >= 0 or self._off:
             self._book(steps - turned)
 
@@ -91,26 +93,18 @@ class Flow:
         )
         self._stalled_us = -1
         self._alarms.end("stall")
-        self._begin_window(steps, self._turned)
-
-    def _begin_window(self, steps, turned):
         for at in range(_MARKS + 1):
-            self._marks[at] = steps
-            self._marks_turned[at] = turned
+            self._marks[at] = steps - self._turned
+        self._mark_steps = steps
 
-    def _look_back(self, steps, turned):
+    def _look_back(self, steps, behind):
         mark = self._mark
-        if steps - self._marks[mark] >= _EVERY:
-            mark += 1
-            if mark > _MARKS:
-                mark = 0
+        if steps - self._mark_steps >= _EVERY:
+            mark = mark + 1 if mark < _MARKS else 0
             self._mark = mark
-            self._marks[mark] = steps
-            self._marks_turned[mark] = turned
-        oldest = mark + 1
-        if oldest > _MARKS:
-            oldest = 0
-        missing = steps - self._marks[oldest] - (turned - self._marks_turned[oldest])
+            self._mark_steps = steps
+            self._marks[mark] = behind
+        missing = behind - self._marks[mark + 1 if mark < _MARKS else 0]
         slack = self._per - 1
         if missing >= _OFF - slack:
             self._off = True

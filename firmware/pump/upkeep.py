@@ -1,11 +1,6 @@
 """Commands that keep the pump in order and change no therapy: its clock and its logs."""
 
 
-def local_us(wall, store):
-    """Best local time less the pump's clock, in us."""
-    return wall.ahead_us() + store.utc_offset_min * 60_000_000
-
-
 class UpkeepCommands:
     """Handlers of clock and logs."""
 
@@ -28,7 +23,7 @@ class UpkeepCommands:
         event = self._log.note("clock_set", before)
         if self._store.set_zone(request["utc_offset_min"]):
             self._log.note("zone_set", request["utc_offset_min"])
-        self._delivery.time_set(local_us(self._wall, self._store))
+        self._delivery.time_set(self._wall.local_us(self._store.utc_offset_min))
         away_s = self._wall.away_s()
         if away_s >= 0:
             self._log.note("power_was_away", away_s)

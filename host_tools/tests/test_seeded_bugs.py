@@ -38,9 +38,9 @@ class Bug:
 BUGS = (
     Bug(
         "a self-test that failed is forgotten",
-        "firmware/pump/app.py",
-        "        if failed and not self.faults.code:\n",
-        "        if False:\n",
+        "firmware/pump/starting.py",
+        "    if failed and not app.faults.code:\n",
+        "    if False:\n",
         "test_selftest.py::test_whatever_is_broken_is_named_and_nothing_moves",
     ),
     Bug(
@@ -305,8 +305,8 @@ BUGS = (
     ),
     Bug(
         "a fault does not halt the step generator",
-        "firmware/pump/app.py",
-        "        self.faults.stops.append(board.stepper.halt)\n",
+        "firmware/pump/starting.py",
+        "    app.faults.stops.append(board.stepper.halt)\n",
         "",
         "test_stopping.py::test_a_task_that_raises_stops_the_motor",
     ),
@@ -447,9 +447,9 @@ BUGS = (
     ),
     Bug(
         "a bolus that a cut ended is not told",
-        "firmware/pump/app.py",
-        "        if ledger.interrupted:\n",
-        "        if False:\n",
+        "firmware/pump/starting.py",
+        "    if ledger.interrupted:\n",
+        "    if False:\n",
         "test_power_loss.py::test_a_cut_in_a_bolus_is_told_with_what_it_moved",
     ),
     Bug(

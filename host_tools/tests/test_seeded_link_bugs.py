@@ -123,8 +123,8 @@ BUGS = (
     ),
     Bug(
         "what was prepared outlives its session",
-        "firmware/pump/app.py",
-        "        self.sessions.on_end = self.commands.forget_prepared  # pyright: ignore\n",
+        "firmware/pump/starting.py",
+        "    app.sessions.on_end = app.commands.forget_prepared  # pyright: ignore\n",
         "",
         "tokens",
         4 * ORDERS,

@@ -148,8 +148,8 @@ BUGS = (
     ),
     Bug(
         "a loss of power leaves no record",
-        "firmware/pump/app.py",
-        (("        if boots > 1 and reset_cause in _HAD_POWER_CUT:\n", "        if False:\n"),),
+        "firmware/pump/starting.py",
+        (("    if boots > 1 and reset_cause in _HAD_POWER_CUT:\n", "    if False:\n"),),
     ),
     Bug(
         "the refill is stored after the count begins anew",
