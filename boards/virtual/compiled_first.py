@@ -10,6 +10,7 @@ for _name in (
     "outlook",
     "delivery",
     "ledger",
+    "refilling",
     "recordlog",
     "link",
     "therapy",

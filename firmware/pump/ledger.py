@@ -3,39 +3,15 @@
 Steps are written ahead: ``reserve`` makes a segment's steps durable before its first pulse, so
 after a power cut the account may count up to one segment that never moved, and never too few.
 While the pump runs it counts what the step generator has emitted.
-
-Discrepancy limits (PRODUCT.md): true/programmed outside 0.855 to 1.145, or more than 1 mL
-(reservoirs to 20 mL) / 2 mL (larger) unexplained.
 """
 
-from struct import calcsize, pack, unpack
-
 from pump.journal import Damaged
-
-RATIO_LOW_PPM = 855_000
-RATIO_HIGH_PPM = 1_145_000
-_SMALL_RESERVOIR_PL = 20_000_000_000
-_UNEXPLAINED_SMALL_PL = 1_000_000_000
-_UNEXPLAINED_LARGE_PL = 2_000_000_000
+from pump.lending import lent, return_module
 
 # Lifetime steps reserved, those of them that boluses moved; those of a bolus whose end is not in
 # the log yet, and 1 + the number of the next event when it began, else 0; wall time or 0. A record
 # of more than 32 octets, CRC and all, costs littlefs a third more reads.
 HOT_LAYOUT = "<QQIII"
-# fill_pl, steps and bolus steps at the refill, refills, wall_s, expected_pl, measured_pl,
-# delivered_pl of the interval before it; true and programmed volume of all refill intervals so
-# far. Texts follow, each a length octet and UTF-8: the reason, then the drugs' names, each with
-# its concentration behind it.
-_REFILL_LAYOUT = "<qQQIQqqqqq"
-
-
-def is_discrepancy(ratio_ppm, discrepancy_pl, capacity_pl):
-    """True if a refill's ratio (ppm, 0: nothing was programmed) or unexplained volume is
-    outside."""
-    limit = _UNEXPLAINED_SMALL_PL if capacity_pl <= _SMALL_RESERVOIR_PL else _UNEXPLAINED_LARGE_PL
-    if abs(discrepancy_pl) > limit:
-        return True
-    return ratio_ppm != 0 and not RATIO_LOW_PPM <= ratio_ppm <= RATIO_HIGH_PPM
 
 
 class Ledger:
@@ -84,7 +60,7 @@ class Ledger:
         """Read the durable account. Raises Damaged; nothing is written then until a refill."""
         self._known = False
         try:
-            self._load_refill()
+            self._refilling("load")
         finally:
             self._load_steps()
         self._known = True
@@ -102,36 +78,6 @@ class Ledger:
             self._start_steps, self._bolus_steps, moved, event, self.alive_s = hot
             if event:
                 self.interrupted = event - 1, moved
-
-    def _load_refill(self):
-        raw = self._copies.load()
-        if raw is not None:
-            size = calcsize(_REFILL_LAYOUT)
-            if len(raw) < size:
-                raise Damaged("refill record of %d octets" % len(raw))
-            texts = []
-            at = size
-            while at < len(raw):
-                end = at + 1 + raw[at]
-                texts.append(raw[at + 1 : end])
-                at = end
-            self.reason = texts[0].decode()
-            self.drugs = tuple(
-                (texts[i].decode(), unpack("<Q", texts[i + 1])[0])
-                for i in range(1, len(texts) - 1, 2)
-            )
-            (
-                self.fill_pl,
-                self._refill_steps,
-                self._refill_bolus,
-                self.refills,
-                self.refill_wall_s,
-                self.expected_pl,
-                self.measured_pl,
-                self.before_delivered_pl,
-                self.life_true_pl,
-                self.life_programmed_pl,
-            ) = unpack(_REFILL_LAYOUT, raw[:size])
 
     # -- what was moved -----------------------------------------------------------------------
 
@@ -226,32 +172,16 @@ class Ledger:
 
     # -- refill -------------------------------------------------------------------------------
 
+    def _refilling(self, name, *arguments):
+        """Function ``name`` of module ``refilling``, which is lent for one use."""
+        try:
+            return getattr(lent("refilling"), name)(self, *arguments)
+        finally:
+            return_module("refilling")
+
     def assess(self, measured_pl, programmed_pl, capacity_pl):
         """What a refill with ``measured_pl`` aspirated tells: RECORD_REFILL's reply as a dict."""
-        expected = self.residual_pl()
-        discrepancy = measured_pl - expected
-        true = self.fill_pl - measured_pl
-        ratio = life = 0
-        if self.refills == 0:  # nothing was put in before: nothing to compare
-            discrepancy = true = 0
-        elif programmed_pl > 0 and true > 0:
-            ratio = (true * 1_000_000 + programmed_pl // 2) // programmed_pl
-        all_true = self.life_true_pl + true
-        all_programmed = self.life_programmed_pl + programmed_pl
-        if self.refills and all_programmed > 0 and all_true > 0:
-            life = (all_true * 1_000_000 + all_programmed // 2) // all_programmed
-        return {
-            "expected_pl": expected,
-            "discrepancy_pl": discrepancy,
-            "programmed_pl": programmed_pl,
-            "true_pl": true,
-            "ratio_ppm": ratio,
-            "life_ppm": life,
-            "flagged": int(
-                is_discrepancy(ratio, discrepancy, capacity_pl)
-                or (self.refills > 0 and true <= 0 < programmed_pl)  # a ratio of 0 or less
-            ),
-        }
+        return self._refilling("assess", measured_pl, programmed_pl, capacity_pl)
 
     def refill(self, measured_pl, fill_pl, now_us, wall_s, reason="", programmed_pl=0, drugs=()):
         """Start a new account of ``fill_pl``. Motion must be halted and settled.
@@ -259,47 +189,6 @@ class Ledger:
 
         Raises OSError when it could not be made durable; the account is then as before.
         """
-        expected = self.residual_pl()
-        before = self.delivered_pl()
-        steps = self.moved()
-        bolus = self.bolus_steps()
-        life_true = self.life_true_pl
-        life_programmed = self.life_programmed_pl
-        if self.refills:
-            life_true += self.fill_pl - measured_pl
-            life_programmed += programmed_pl
-        texts = [reason.encode()]
-        for name, ng_ml in drugs:
-            texts += [name.encode(), pack("<Q", ng_ml)]
-        self._copies.commit(
-            pack(
-                _REFILL_LAYOUT,
-                fill_pl,
-                steps,
-                bolus,
-                self.refills + 1,
-                wall_s,
-                expected,
-                measured_pl,
-                before,
-                life_true,
-                life_programmed,
-            )
-            + b"".join(bytes((len(text),)) + text for text in texts)
+        self._refilling(
+            "refill", measured_pl, fill_pl, now_us, wall_s, reason, programmed_pl, drugs
         )
-        self.fill_pl = fill_pl
-        self._refill_steps = steps
-        self._refill_bolus = bolus
-        self.refills += 1
-        self.refill_us = now_us
-        self.refill_wall_s = wall_s
-        self.expected_pl = expected
-        self.measured_pl = measured_pl
-        self.before_delivered_pl = before
-        self.reason = reason
-        self.life_true_pl = life_true
-        self.life_programmed_pl = life_programmed
-        self.drugs = tuple(drugs)
-        if not self._known:
-            self._store(steps, bolus)
-            self._known = True

@@ -5,7 +5,8 @@ from random_numbers import Random
 from virtual_pump import ROOT, damage, new_flash, same_flash
 
 from pump.journal import Damaged, HotRecord, TwoCopies
-from pump.ledger import HOT_LAYOUT, Ledger, is_discrepancy
+from pump.ledger import HOT_LAYOUT, Ledger
+from pump.refilling import is_discrepancy
 
 REQUIREMENTS = {
     "test_account_balances_at_every_query_over_a_million_steps": ["ACC-1"],

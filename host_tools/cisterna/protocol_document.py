@@ -838,11 +838,11 @@ def _faults() -> str:
         (str(code), f"`{name}`", text, remedy)
         for code, (name, text, remedy) in sorted(messages.FAULTS.items())
     )
-    low = pump_constant("ledger", "RATIO_LOW_PPM")
-    high = pump_constant("ledger", "RATIO_HIGH_PPM")
-    small = pump_constant("ledger", "_UNEXPLAINED_SMALL_PL")
-    large = pump_constant("ledger", "_UNEXPLAINED_LARGE_PL")
-    reservoir = pump_constant("ledger", "_SMALL_RESERVOIR_PL")
+    low = pump_constant("refilling", "RATIO_LOW_PPM")
+    high = pump_constant("refilling", "RATIO_HIGH_PPM")
+    small = pump_constant("refilling", "_UNEXPLAINED_SMALL_PL")
+    large = pump_constant("refilling", "_UNEXPLAINED_LARGE_PL")
+    reservoir = pump_constant("refilling", "_SMALL_RESERVOIR_PL")
     return f"""
 ## Faults
 

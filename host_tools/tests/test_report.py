@@ -45,7 +45,7 @@ from cisterna.run_samples import (
     volume_text,
     wall_time,
 )
-from pump.ledger import is_discrepancy
+from pump.refilling import is_discrepancy
 
 DAY_US = 86_400_000_000
 STEP_PL = 100_000

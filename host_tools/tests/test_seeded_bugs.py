@@ -391,8 +391,8 @@ BUGS = (
     ),
     Bug(
         "a motor that moved nothing is not flagged at the refill",
-        "firmware/pump/ledger.py",
-        "or (self.refills > 0 and true <= 0 < programmed_pl)",
+        "firmware/pump/refilling.py",
+        "or (ledger.refills > 0 and true <= 0 < programmed_pl)",
         "or False",
         "test_ledger.py::test_a_pump_that_moved_nothing_is_flagged_however_little_was_asked",
     ),

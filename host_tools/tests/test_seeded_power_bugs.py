@@ -36,7 +36,7 @@ BUGS = (
         "firmware/pump/ledger.py",
         (
             (
-                "self._store(self._start_steps + issued, bolus)",
+                "self._store(self._start_steps + issued - self.missed, bolus)",
                 "self._store(self.steps(), self.bolus_steps())",
             ),
         ),
@@ -153,11 +153,11 @@ BUGS = (
     ),
     Bug(
         "the refill is stored after the count begins anew",
-        "firmware/pump/ledger.py",
+        "firmware/pump/refilling.py",
         (
             (
-                "        bolus = self.bolus_steps()\n        life_true",
-                "        bolus = self.bolus_steps()\n        self._store(0, 0)\n        life_true",
+                "    bolus = ledger.bolus_steps()\n    life_true",
+                "    bolus = ledger.bolus_steps()\n    ledger._store(0, 0)\n    life_true",
             ),
         ),
     ),
