@@ -17,6 +17,7 @@ _FAULT_ALARMS = (
     (FAULT["free_run"], "free_run"),
     (FAULT["self_test_failed"], "self_test"),
 )
+_STORAGE_FAILED = FAULT["storage_failed"]
 _RESTART_MS = 100  # pause before a failed link task runs again, so that the fault can be read
 
 
@@ -72,7 +73,10 @@ class App:
         self.log.flush()
 
     def write_log(self):
-        """Write what was noted; what fails latches a fault."""
+        """Write what was noted; what fails latches a fault, and is not tried again by itself: each
+        try wears what is left."""
+        if self.faults.code == _STORAGE_FAILED:
+            return
         try:
             self.log.flush()
         except Exception as error:
