@@ -157,7 +157,10 @@ class VmFailure(Exception):
 
 
 class VmItem(pytest.Item):
-    """One test function in the VM."""
+    """One test function in the VM. ``fixturenames``: none; plugins of others read it of every
+    item."""
+
+    fixturenames = ()
 
     def __init__(self, *, test: str, line: int, **rest) -> None:
         super().__init__(**rest)
