@@ -151,8 +151,8 @@ BUGS = (
     Bug(
         "a change is made in silence",
         "firmware/pump/app.py",
-        "lambda role, message: self.annunciator.announce()",
-        "lambda role, message: None",
+        "        self.annunciator.announce()\n",
+        "        pass\n",
         "announced",
         0,
         ORDERS - 1,
