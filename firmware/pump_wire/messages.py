@@ -495,7 +495,7 @@ REQUEST_BOLUS = Message(
     "request_bolus",
     PATIENT,
     True,
-    "The patient's bolus, as the prescription permits it. Each request is logged: granted, or "
+    "The patient's bolus, as the prescription permits it. Requests are logged: granted, or "
     "refused and why.",
     (),
     _BOLUS,

@@ -64,7 +64,7 @@ _ALARM_RECORD = (
 _FAULT_RECORD = (
     *_RECORD[:1],
     ("code", "the fault, see below"),
-    _RECORD[2],
+    ("flags", "bit 0: the wall time is known"),
     ("length", "octets of the text"),
     *_RECORD[4:6],
     ("text", "what was seen, and where in the firmware; UTF-8, filled up with 00"),
@@ -448,8 +448,11 @@ What the pump takes, by its state:
 
 {_table(("state", "", "takes"), states)}
 
-Each role, its bit, and what it may send; what is not listed is refused, `not_allowed`, and logged
-once a session. `prepare` is judged by the command inside it, too.
+Each role, its bit, and what it may send; what is not listed is refused, `not_allowed`, and where
+the role is proved logged. `prepare` is judged by the command inside it, too. Of these refusals, of
+patient boluses that are refused and of alarms that are silenced, all of which one may ask for
+again and again, the log takes 24 records at once and then one in
+{pump_constant("eventlog", "_ASKED_S")} s.
 
 {_table(("role", "bit", "messages"), rows)}
 """
@@ -570,10 +573,10 @@ earlier token as it was. Confirming a second time with the token of the last com
 carried out gives the same answer and carries nothing out.
 
 A command is done, not done, or unknown. A programmer keeps what it confirms on its disk before it
-sends it. When no answer comes it opens a new session, in which the command can no longer be done,
-and asks: `last_token` in `get_status` is the token of the last command carried out, zero after a
-restart; and each event that a command caused has the role and the first two octets of the token.
-Until it knows, it prepares nothing else.
+sends it. When no answer comes, or `internal`, it opens a new session, in which the command can no
+longer be done, and asks: `last_token` in `get_status` is the token of the last command carried
+out, zero after a restart; and each event that a command caused has the role and the first two
+octets of the token. Until it knows, it prepares nothing else.
 """
 
 
@@ -684,8 +687,8 @@ def _messages() -> str:
     return "\n\n".join(
         [
             "## Messages",
-            "Roles are who may send a message once sessions are authenticated. Today nothing "
-            "checks them.",
+            "Roles are who may send a message; anyone: also in an open packet. The pump checks "
+            "them, and that what is prepared comes through `prepare` and `confirm`.",
             index,
             *(_message(message) for message in messages.TABLE),
         ]
@@ -694,11 +697,12 @@ def _messages() -> str:
 
 def _roles(message: Message) -> str:
     names = (
+        (messages.ANYONE, "anyone"),
         (messages.PATIENT, "patient"),
         (messages.CLINICIAN, "clinician"),
         (messages.SERVICE, "service"),
     )
-    return ", ".join(name for bit, name in names if message.roles & bit) or "anyone"
+    return ", ".join(name for bit, name in names if message.roles & bit)
 
 
 def _message(message: Message) -> str:
@@ -724,7 +728,7 @@ def _refusals() -> str:
 ## Refusals
 
 The body of a refusal. Nothing has changed when one comes, unless it is `internal`: then the
-motor is stopped.
+motor is stopped, and a command that was confirmed is unknown, as if no answer had come.
 
 {_fields(messages.ERROR)}
 
@@ -944,9 +948,10 @@ def _not_there() -> str:
     return """
 ## Not there yet
 
-- No message of the patient's, no flex or periodic bolus, no priming or bridge bolus.
-- On a board whose console is the port, a Ctrl-C outside a frame may stop the pump and open the
-  REPL.
+- On a board whose console is the port and whose profile is `development`, a Ctrl-C outside a frame
+  may stop the pump and open the REPL; that of a sealed one stays shut.
+- A programmer of another table is refused whole: there is no reading of what both still share.
+- Who holds the line and asks for sessions without end keeps others from opening one meanwhile.
 """
 
 
