@@ -2,7 +2,7 @@
 INP-1).
 
 Case ``attack:SEED:REQUIREMENT:ATTACK:N`` is one Pico from power on, attacked by
-``cisterna.attack_port``. A frame costs a tenth of a second of this machine and more.
+``cisterna.attack_port``. A frame costs some hundredths of a second of this machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from cisterna import attack_port
 from cisterna.bench import Bench
 from cisterna.bench_emulated import EmulatedBench
-from cisterna.campaign import Batch, Campaign, Evidence, Result, case_parts, failures
+from cisterna.campaign import Batch, Campaign, Evidence, Result, Setting, case_parts, failures
 from cisterna.errors import CisternaError, UsageError, quoted
 
 
@@ -25,12 +25,12 @@ class _Kind:
     wanted: str
     quick: int  # cases
     full: int
-    attack: Callable[[Bench, int], int]
+    attack: Callable[[Bench, int, Setting], int]
     weight: int
 
 
-_STRIDE = 8  # of the bits of a packet; eight cases flip all of them
-_FRAMES = 1_000
+_FLIP_STRIDE = {"quick": 61, "full": 1}  # of the bits of a packet
+_FRAMES = {"quick": 500, "full": 5_000}  # of fuzz in a case
 
 _KINDS = (
     _Kind(
@@ -38,9 +38,9 @@ _KINDS = (
         "flips",
         "bits of sealed requests flipped: 0 accepted",
         1,
-        8,
-        lambda bench, seed: attack_port.flips(bench, seed, _STRIDE),
         1,
+        lambda bench, seed, setting: attack_port.flips(bench, seed, _FLIP_STRIDE[setting]),
+        2,
     ),
     _Kind(
         "SEC-4",
@@ -48,7 +48,7 @@ _KINDS = (
         "every packet again, at once, later, next session, after a power cut: 0 accepted",
         1,
         4,
-        attack_port.replays,
+        lambda bench, seed, setting: attack_port.replays(bench, seed, setting == "quick"),
         1,
     ),
     _Kind(
@@ -56,8 +56,8 @@ _KINDS = (
         "fuzz",
         "100,000 fuzzed frames: 0 crashes, 0 heap growth, 0 state changes",
         1,
-        100,
-        lambda bench, seed: attack_port.fuzz(bench, seed, _FRAMES),
+        20,
+        lambda bench, seed, setting: attack_port.fuzz(bench, seed, _FRAMES[setting]),
         5,
     ),
 )
@@ -83,7 +83,7 @@ class EmulatedAttack(Campaign):
         for case in cases:
             parts = case.split(":")
             (kind,) = (kind for kind in _KINDS if kind.name == parts[3])
-            runs, why = _attack(kind, self.seed, int(parts[4]))
+            runs, why = _attack(kind, self.seed, int(parts[4]), self.setting)
             yield Result(case, max(1, runs), ((case, why),) if why else ())
 
     def evidence(self, results: list[Result]) -> list[Evidence]:
@@ -104,17 +104,17 @@ class EmulatedAttack(Campaign):
             known = ", ".join(f"{each.requirement}:{each.name}" for each in _KINDS)
             raise UsageError(f"{quoted(case)} names no attack", remedy=f"there are: {known}")
         yield f"{kinds[0].requirement}: {kinds[0].wanted}"
-        runs, why = _attack(kinds[0], int(parts[1]), int(parts[4]))
+        runs, why = _attack(kinds[0], int(parts[1]), int(parts[4]), self.setting)
         yield f"{runs:,} frames sent"
         yield f"verdict: {why or 'all holds'}"
 
 
-def _attack(kind: _Kind, seed: int, number: int) -> tuple[int, str]:
+def _attack(kind: _Kind, seed: int, number: int, setting: Setting) -> tuple[int, str]:
     """(frames sent, why it is wrong)."""
     own = seed * 1_000 + number
     with EmulatedBench(seed=own) as bench:
         try:
             attack_port.commission(bench)
-            return kind.attack(bench, own), ""
+            return kind.attack(bench, own, setting), ""
         except (attack_port.Wrong, CisternaError) as wrong:
             return 0, f"{type(wrong).__name__}: {wrong}"
