@@ -42,6 +42,7 @@ def test_flipped_replayed_and_fuzzed_packets_change_nothing(
     "SEC-6",
     "SEC-7",
     "SEC-8",
+    "ALM-5",
     "INP-1",
     "INP-2",
     "INP-5",

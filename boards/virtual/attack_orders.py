@@ -11,6 +11,7 @@ from attack_bed import (
     Bed,
     Programmer,
     Wrong,
+    difference,
     encoded,
     framed,
     lowest,
@@ -19,7 +20,7 @@ from attack_bed import (
     seal,
 )
 from attack_session import each
-from virtual_pump import SECOND_US
+from virtual_pump import SECOND_US, STEP_PL
 
 from pump_wire.messages import (
     CANCEL_BOLUS,
@@ -480,6 +481,8 @@ _SLICE_US = 20_000
 _RECOVERED_US = SECOND_US
 _TRY_EVERY_US = 50_000
 _HONEST_EVERY = 10  # s
+_LOW_MARK_NL = 2_000_000  # of ``virtual_pump.running``
+_TOLD_OF_A_FLOOD = ("auth_failed", "low_reservoir", "alarm_raised")
 
 
 def _noise(bed, honest, number):
@@ -541,8 +544,8 @@ FLOODS = (
 
 def flood(request, tell):
     """SEC-7: flood ``first`` to ``last`` of FLOODS for ``seconds`` at line rate. Every pulse comes
-    in its microsecond; the session that is open goes on meanwhile; a second after the end a new
-    one can be had."""
+    in its microsecond; half-way the reservoir gets low, which is heard within a second (ALM-5);
+    the session that is open goes on meanwhile; a second after the end a new one can be had."""
 
     def attack(number, seed):
         return _flood(FLOODS[number % len(FLOODS)], seed, request["seconds"])
@@ -556,6 +559,8 @@ def _flood(kind, seed, seconds):
     honest = Programmer(bed, CLINICIAN)
     honest.open()
     honest.ask(GET_STATUS)
+    to_mark = max(1, seconds // 2)
+    bed.pump.refill(_LOW_MARK_NL + to_mark * STEP_PL // 1_000)
     before = bed.state()
     bed.live(SECOND_US // 2)
     began_us = bed.pump.now_us
@@ -576,9 +581,11 @@ def _flood(kind, seed, seconds):
         if due and honest.ask(GET_STATUS)[0] != REPLY:
             raise Wrong("%s: the open session is not answered" % what)
     _check_pulses(bed, began_us, what)
-    why = bed.changed(before, bed.pump.steps - before[1])
-    if why:
-        raise Wrong("%s: %s" % (what, why))
+    _check_alarm(bed, began_us, to_mark, what)
+    why = difference(before, bed.state(), bed.pump.steps - before[1])
+    odd = [name for name in bed.pump.event_names(before[3]) if name not in _TOLD_OF_A_FLOOD]
+    if why or odd:
+        raise Wrong("%s: %s; the log tells of %r" % (what, why, odd))
     waited = 0
     bed.heard = []
     other = Programmer(bed, CLINICIAN)
@@ -590,6 +597,15 @@ def _flood(kind, seed, seconds):
     if other.ask(GET_STATUS)[1]["fault"]:
         raise Wrong("%s: a fault is latched" % what)
     return sent
+
+
+def _check_alarm(bed, began_us, to_mark, what):
+    """A tone begins within a second of the ``to_mark``-th pulse."""
+    pulses = [at for at in bed.pump.pulses() if at > began_us]
+    low_us = pulses[to_mark - 1]
+    heard = [us for us, hz in bed.pump.tones() if hz and us >= low_us]
+    if not heard or heard[0] > low_us + SECOND_US:
+        raise Wrong("%s: low at %d us, heard at %r" % (what, low_us, heard[:1]))
 
 
 def _check_pulses(bed, began_us, what):

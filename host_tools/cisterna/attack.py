@@ -116,7 +116,8 @@ KINDS = (
     Kind(
         "SEC-7",
         "flood",
-        "10 min at line rate: every pulse in its microsecond, a session within 1 s afterwards",
+        "10 min at line rate: every pulse in its microsecond, an alarm within 1 s, a session "
+        "within 1 s afterwards",
         9,
         9,
         1,

@@ -223,6 +223,15 @@ BUGS = (
         0,
     ),
     Bug(
+        "an alarm is heard five seconds late",
+        "firmware/pump/annunciator.py",
+        "        self._due_us[urgent] = self._clock.now_us()\n",
+        "        self._due_us[urgent] = self._clock.now_us() + 5_000_000\n",
+        "flood",
+        0,
+        0,
+    ),
+    Bug(
         "every refusal goes into the log",
         "firmware/pump/eventlog.py",
         "        if self._told_s <= now_s:\n",
