@@ -216,6 +216,25 @@ def limits(
     run(Limits(number, _setting(full)), report, replay, workers, as_json, dask)
 
 
+def soak(
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    as_json: Json = False,
+) -> None:
+    """Years of random traffic: no reset, no growth of the heap (FLT-5).
+
+    A replay with --full is a life of half a year, without it one of a few days.
+    """
+    from cisterna.soak import Soak
+
+    number = whole_number(seed, "--seed") or 0
+    run(Soak(number, _setting(full)), report, replay, workers, as_json, dask)
+
+
 def trumpet(
     bench: Annotated[
         str,
@@ -307,6 +326,12 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         limits,
         """cisterna bench limits --full --report evidence
         cisterna bench limits --replay limits:1:DEL-5:3.17""",
+    ),
+    (
+        soak,
+        """cisterna bench soak
+        cisterna bench soak --full --report evidence
+        cisterna bench soak --full --replay soak:1:FLT-5:3""",
     ),
     (
         trumpet,
