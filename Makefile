@@ -105,6 +105,7 @@ campaign: setup ## campaigns and requirement tests with their full figures (hour
 	$(BIN)/cisterna bench powercut --full --report build/campaigns
 	$(BIN)/cisterna bench flips --full --report build/campaigns/flips
 	$(BIN)/cisterna bench limits --full --report build/campaigns/limits
+	$(BIN)/cisterna bench faults --full --report build/campaigns/faults
 	$(BIN)/cisterna bench soak --full --report build/campaigns/soak
 	$(BIN)/cisterna bench powercut --bench emulated --full --report build/campaigns/emulated
 	$(BIN)/cisterna bench trumpet --full --report build/campaigns/trumpet

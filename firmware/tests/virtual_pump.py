@@ -119,6 +119,9 @@ class _LimitReached(Exception):
     pass
 
 
+_SPARE = _LimitReached()  # where memory is out
+
+
 class _Board:
     name = "virtual"
     ticks_period = 1 << 30
@@ -232,7 +235,11 @@ class Pump:
         self.power_on()
 
     def _at_limit(self):
-        raise _LimitReached()
+        try:
+            reached = _LimitReached()
+        except MemoryError:
+            reached = _SPARE
+        raise reached
 
     @property
     def now_us(self):

@@ -216,6 +216,22 @@ def limits(
     run(Limits(number, _setting(full)), report, replay, workers, as_json, dask)
 
 
+def faults(
+    seed: Seed = "1",
+    full: Full = False,
+    report: ReportFolder = None,
+    replay: ReplayCase = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    as_json: Json = False,
+) -> None:
+    """The k-th allocation, file, flash or serial call fails, once and for ever (FLT-3)."""
+    from cisterna.fault_campaign import FailingCalls
+
+    number = whole_number(seed, "--seed") or 0
+    run(FailingCalls(number, _setting(full)), report, replay, workers, as_json, dask)
+
+
 def soak(
     seed: Seed = "1",
     full: Full = False,
@@ -326,6 +342,12 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         limits,
         """cisterna bench limits --full --report evidence
         cisterna bench limits --replay limits:1:DEL-5:3.17""",
+    ),
+    (
+        faults,
+        """cisterna bench faults
+        cisterna bench faults --full --report evidence
+        cisterna bench faults --replay faults:1:FLT-3:flash-once:0.17""",
     ),
     (
         soak,

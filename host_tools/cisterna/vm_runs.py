@@ -54,7 +54,7 @@ def run(
             if not line.startswith(b"{"):
                 continue  # what the pump printed
             told: dict[str, Any] = json.loads(line)
-            if "end" in told:
+            if told.get("end") is True:
                 ended = True
             else:
                 yield told
