@@ -33,12 +33,16 @@ from stepper_virtual import StepperVirtual
 from virtual_pump import ROOT, SECOND_US, STEP_PL, Pump
 
 from pump.prescription import Refusal
+from pump.recordlog import is_whole
 from pump_wire.messages import (
     ACKNOWLEDGE,
+    ALARM,
     ALARM_SIZE,
     ALARM_TEST,
     CLINICIAN,
     CONFIRM,
+    EVENT_SIZE,
+    EVENTS,
     GET_ACCOUNT,
     GET_ALARMS,
     GET_EVENTS,
@@ -491,15 +495,33 @@ class Story(Bed):
             return "the programme of %d nL/day is not there" % _NEW_RATE
         if "refill" in self.done and account["refills"] != 2:
             return "the refill is not there"
-        names = pump.event_names()
+        names, damaged = self.events()
+        if damaged and ALARM["log_damaged"] not in [each.code for each in pump.app.alarms.active]:
+            return "%d records are damaged, and no alarm tells it" % damaged
         for name, event in (("bolus", "bolus_started"), ("clock", "clock_set")):
-            if name in self.done and event not in names:
+            if name in self.done and event not in names and not damaged:
                 return "%s was done, and no event tells it" % name
         steps = pump.steps
         pump.advance(_MINUTE_US)
         if abs(pump.steps - steps - 60 * rate // _RATE) > 1:
             return "it does not go on after a start"
         return ""
+
+    def events(self):
+        """(names of the events in the log, how many of its records are damaged)."""
+        log = self.pump.app.log
+        first = log.oldest
+        names = []
+        damaged = 0
+        while first < log.next:
+            raw = log.read(first, 6)
+            for at in range(0, len(raw), EVENT_SIZE):
+                if is_whole(raw[at : at + EVENT_SIZE]):
+                    names.append(EVENTS[raw[at + 4]][0])
+                else:
+                    damaged += 1
+                first += 1
+        return names, damaged
 
     def stalled(self):
         return self.pump.plant.pulses - self.pump.plant.steps

@@ -60,10 +60,10 @@ class RecordLog:
     # -- finding what is stored ---------------------------------------------------------------
 
     def load(self):
-        """Find what is stored. Raises OSError."""
+        """Find what is stored; True if records in the slots are damaged. Raises OSError."""
         self._make_folder(self._folder)
         self._make_folder(self._folder + "/old")
-        at, newest, length, doubtful, blank = self._read_slots()
+        at, newest, length, doubtful, blank, damaged = self._read_slots()
         last = newest - newest % self._batch  # batch that the newest slot belongs to
         if doubtful < 0 <= newest and (not blank or not last):
             filed, oldest = self._ask_for_files(last)
@@ -82,6 +82,7 @@ class RecordLog:
         if self.next == self._filed + self._batch:  # cut before they were filed
             self._file_slots()
         self._remove_oldest()
+        return damaged
 
     def _list_files(self):
         """(end of the newest whole file, first of the oldest), -1 where there is none, from the
@@ -132,10 +133,12 @@ class RecordLog:
 
     def _read_slots(self):
         """(slot of the newest records, their first number, octets of the slot, a slot in which
-        nothing can tell, whether one was never written); -1 for none."""
+        nothing can tell, whether one was never written, whether records in them are damaged); -1
+        for none."""
         at = newest = doubtful = -1
         length = 0
-        blank = False
+        blank = damaged = False
+        part = _ALL  # first of the oldest slot that is not full: only the newest may be so
         for slot in range(self._slots):
             raw = self._read_slot(slot)
             if not raw:
@@ -143,14 +146,20 @@ class RecordLog:
                 blank = True
                 continue
             first = self._first_of(raw, slot)
+            for end in range(_HEAD + self._size, len(raw) + 1, self._size):
+                if not is_whole(raw[end - self._size : end]):
+                    damaged = True
             if first < 0:
                 doubtful = slot
-            elif first > newest:
+                damaged = True
+            elif len(raw) < len(self._slot):
+                part = min(part, first)
+            if first > newest:
                 newest = first
                 at = slot
                 length = len(raw)
                 self._keep(raw)
-        return at, newest, length, doubtful, blank
+        return at, newest, length, doubtful, blank, damaged or part < newest
 
     def _place(self, at, newest, length, doubtful):
         """Set ``next`` from what the slots told; ``_filed`` goes up when they know of later

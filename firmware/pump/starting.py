@@ -214,9 +214,10 @@ def _load(app, boot_count, reset_cause):
     damaged = []
     boots = 0
     before_s = 0
+    damaged_log = False
     try:
-        app.log.load()
-        app.fault_log.load()
+        damaged_log = app.log.load()
+        damaged_log = app.fault_log.load() or damaged_log
         before_s = app.log.last_wall_s()
         try:
             boot_count.load()
@@ -240,6 +241,8 @@ def _load(app, boot_count, reset_cause):
         damaged.append(("settings_damaged", repr(error)))
     try:
         app.log.note("pump_started", reset_cause)
+        if damaged_log:
+            app.alarms.begin("log_damaged")
         _load_intervals(app)
         if reset_cause == _BY_WATCHDOG:
             app.fault_log.append(FAULT["watchdog_reset"], "see the log before it")

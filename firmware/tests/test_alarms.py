@@ -2,7 +2,7 @@
 
 from struct import unpack
 
-from virtual_pump import DAY_US, HOUR_US, SECOND_US, Pump, refused, running
+from virtual_pump import DAY_US, HOUR_US, ROOT, SECOND_US, Pump, damage, refused, running
 
 from pump.alarms import Alarms
 from pump_wire.messages import (
@@ -15,6 +15,7 @@ from pump_wire.messages import (
     ALARM_TEST,
     ALARMS,
     ANNOUNCEMENT,
+    CLEAR_LOGS,
     CRITICAL,
     GET_ALARMS,
     GET_STATUS,
@@ -40,6 +41,7 @@ REQUIREMENTS = {
     "test_a_standing_cause_alarms_again_after_acknowledgement": ["ALM-5"],
     "test_a_fault_alarms_again_after_a_restart_while_its_cause_stands": ["ALM-5"],
     "test_intervals_are_kept": ["ALM-5"],
+    "test_a_damaged_log_alarms_until_it_is_cleared": ["ACC-5"],
 }
 TIMEOUT_S = 120
 MINUTE_US = 60 * SECOND_US
@@ -383,3 +385,18 @@ def test_intervals_are_kept():
     check_interval(begins(pump, 2_600), 120, 6)
     replied = pump.ask(GET_ALARMS)
     assert (replied["critical_s"], replied["other_s"]) == (120, 900)
+
+
+def test_a_damaged_log_alarms_until_it_is_cleared():
+    for place in ("/log/s0/now", "/faults/s0/now"):
+        pump = running()
+        pump.app.faults.on_latch(1, "a test", "")
+        pump.cut_power()
+        damage(ROOT + place, 20)
+        pump.power_on()
+        pump.advance(SECOND_US)
+        assert "log_damaged" in names(pump), place
+        pump.command(CLEAR_LOGS)
+        pump.advance(SECOND_US)
+        (found,) = [each for each in listed(pump) if each[1] == "log_damaged"]
+        assert found[2] == "cured"
