@@ -146,6 +146,7 @@ class Delivery:
         motion = self._motion
         motion.wake_us = None
         motion.bolus = motion.sparing = False
+        self._ledger.unsure = 0
         units = None
         rate = 0
         if mode == BRIDGE_BOLUS:
@@ -173,6 +174,11 @@ class Delivery:
     def begin(self):
         """Run what is stored, from this instant. Called once at start."""
         self._empty = self._whole_steps_to_empty() <= 0
+        store = self._store
+        bridge = store.bridge
+        if self._ledger.unsure and bridge[0] == BRIDGE:
+            bridge = bridge[:2] + (bridge[2] + 1, bridge[3])
+            store.commit(store.current, store.halted, bridge)
         now_us = self._motion.halt()
         self._set_limits()
         self.basal.begin(now_us, self.limits.since_us)

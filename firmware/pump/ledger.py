@@ -9,7 +9,8 @@ from pump.journal import Damaged
 from pump.lending import lent, return_module
 
 # Lifetime steps reserved, those of them that boluses moved; those of a bolus whose end is not in
-# the log yet, and 1 + the number of the next event when it began, else 0; wall time or 0. A record
+# the log yet, and 1 + the number of the next event when it began, else ``unsure`` and 0; wall time
+# or 0. A record
 # of more than 32 octets, CRC and all, costs littlefs a third more reads.
 HOT_LAYOUT = "<QQIII"
 
@@ -21,6 +22,8 @@ class Ledger:
     see the end of, None if there is none: the log from that number on may tell of its end all the
     same; at most so many of its steps were moved. ``alive_s``: wall time when the account was last
     written, 0 if unknown. ``next_event()``: number of the event that will be noted next.
+    ``unsure``: 1 from when a step of a bridge bolus is reserved until it is known to be out; it
+    counts as given, and after a start the bridge bolus goes on as if it was not. Motion sets it.
     ``wall_s()``: wall time or 0. ``before_store()``: called before the account is written: the
     moment to call ``miss``.
     """
@@ -31,6 +34,7 @@ class Ledger:
         self.wall_s = lambda: 0
         self.interrupted = None
         self.alive_s = 0
+        self.unsure = 0
         self._open_event = 0  # the fourth of HOT_LAYOUT
         self._open_from = 0  # bolus steps when that bolus began
         self._emitted = emitted
@@ -78,6 +82,8 @@ class Ledger:
             self._start_steps, self._bolus_steps, moved, event, self.alive_s = hot
             if event:
                 self.interrupted = event - 1, moved
+            else:
+                self.unsure = moved
 
     # -- what was moved -----------------------------------------------------------------------
 
@@ -138,6 +144,7 @@ class Ledger:
     def settle(self):
         """Motion has halted: make the emitted count durable in place of the reservation."""
         self.before_store()
+        self.unsure = 0
         if self._known:
             self._store(self.moved(), self.bolus_steps())
 
@@ -146,7 +153,7 @@ class Ledger:
         if wall_s >> 32:
             wall_s = 0
         event = self._open_event
-        moved = bolus - self._open_from if event else 0
+        moved = bolus - self._open_from if event else self.unsure
         self._hot.store(steps, bolus, moved, event, wall_s)
 
     def bolus_begins(self):

@@ -144,10 +144,13 @@ class Motion:
             end_us = schedule.end_us()
             most = self._bolus_steps if self.bolus else self._basal_steps
             if self.sparing:
+                if self._ledger.unsure:
+                    self._ledger.settle()
                 most = 1
                 due_us = schedule.next_us() - _SPARING_US
                 if now_us < due_us and due_us < end_us - _SPARING_US:
                     return due_us
+                self._ledger.unsure = 1
             most -= outstanding
             if most > allowed:
                 most = allowed
