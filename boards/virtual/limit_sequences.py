@@ -4,12 +4,12 @@ On stdin: one JSON object with ``seed``, ``first``, ``last``: numbers of sequenc
 seed and number alone, and with ``told`` what is done step by step. Prints a JSON object a line:
 {"n", "why", ...}, then {"end"}. The working directory is the runner's own.
 
-A sequence is 25 to 29 hours of a pump of its own: every basal mode, single, patient's, priming
-and bridge boluses, stop and resume, clocks, limits that change and are as tight as the pump takes
-them, refills and restarts, at random microseconds. Judged are the instants at which pulses reached
-the plant: at each of them the closed window that ends there, of an hour and of 24 h, against the
-limit in force then; and what each bolus moved, against what the log says of it. Without a restart
-the basal programme must never be held by a limit: boluses leave it its room.
+A sequence is 5 to 9 hours, one of three 25 to 29, of a pump of its own: every basal mode, single,
+patient's, priming and bridge boluses, stop and resume, clocks, limits that change and are as tight
+as the pump takes them, refills and restarts, at random microseconds. Judged are the instants at
+which pulses reached the plant: at each of them the closed window that ends there, of an hour and
+of 24 h, against the limit in force then; and what each bolus moved, against what the log says.
+Without a restart the basal programme must never be held by a limit: boluses leave it its room.
 """
 
 import json
@@ -42,7 +42,8 @@ BASAL = ("stopped", "minimum_rate", "simple_continuous", "flex", "periodic_bolus
 BEGUN = ("bolus_started", "patient_granted", "prime_started")
 ENDED = ("bolus_done", "bolus_ended_early", "bolus_cut", "bolus_interrupted")
 RESERVED_NL = 2_000  # of a bolus, that a cut may cost (ACC-2)
-SHORTEST_US = 25 * HOUR_US
+LONG_US = 25 * HOUR_US
+SHORT_US = 5 * HOUR_US
 
 
 class _Counted(StepperVirtual):
@@ -195,7 +196,7 @@ class Sequence:
 
     def run(self):
         below = self.random.below
-        until_us = SHORTEST_US + below(4 * HOUR_US)
+        until_us = (SHORT_US if below(3) else LONG_US) + below(4 * HOUR_US)
         while self.now_us < until_us:
             what = ACTIONS[below(len(ACTIONS))]
             wait_us = self.wait()

@@ -113,7 +113,7 @@ def test_the_firmware_as_it_is_passes(tmp_path: Path) -> None:
     (found,) = limits.run_batch(("limits:1:DEL-5:0",), tmp_path)
     assert (found.runs, found.failures) == (10, ())
     assert found.data["cuts"] > 20  # so there was something to judge
-    assert min(found.figures.values()) > 850_000
+    assert min(found.figures.values()) > 600_000
 
 
 @pytest.mark.requirement("DEL-5")
@@ -139,4 +139,4 @@ def test_a_sequence_is_replayed_by_its_id(tmp_path: Path) -> None:
     limits = Limits(5, "quick")
     told = list(limits.replay("limits:1:DEL-5:0.3", tmp_path))
     assert told[-1] == "verdict: all holds"
-    assert len(told) > 20
+    assert len(told) > 5
