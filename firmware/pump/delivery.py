@@ -6,10 +6,10 @@ programme and returns to the mode it came from; after a restart it does not come
 bolus goes on after a restart: what is left of it follows from the count of steps.
 """
 
-from pump.prescription import NONE, RATE_HIGH_NL_DAY, Refusal
+from pump.lending import lent, return_module
+from pump.prescription import NONE, Refusal
 from pump.schedule import DAY_US, UNITS_PER_NL, ceil_div
 from pump_wire.messages import (
-    ASK_SOFT_BOLUS,
     BRIDGE,
     BRIDGE_BOLUS,
     BY_ALARM,
@@ -50,14 +50,14 @@ class Delivery:
     def __init__(self, schedule, motion, ledger, store, faults, log, basal, limits):
         self._schedule = self.schedule = schedule
         self._motion = motion
-        self._ledger = ledger
-        self._store = store
+        self._ledger = self.ledger = ledger
+        self._store = self.store = store
         self._faults = faults
         self._log = log
         self.basal = basal
         self.limits = limits
         self._low_told = False
-        self._empty = False
+        self.empty = False
         self._limited = False  # a volume limit keeps the basal programme back
         self._bolus_pl = 0
         self._bolus_event = 0  # number of the event that ended the last bolus
@@ -119,7 +119,7 @@ class Delivery:
             return STOPPED, NO_PRESCRIPTION
         if store.halted:
             return STOPPED, BY_COMMAND
-        if self._empty:
+        if self.empty:
             return STOPPED, EMPTY_RESERVOIR
         if self.held == STOP_ALL:
             return STOPPED, BY_ALARM
@@ -173,7 +173,7 @@ class Delivery:
 
     def begin(self):
         """Run what is stored, from this instant. Called once at start."""
-        self._empty = self._whole_steps_to_empty() <= 0
+        self.empty = self._whole_steps_to_empty() <= 0
         store = self._store
         bridge = store.bridge
         if self._ledger.unsure and bridge[0] == BRIDGE:
@@ -182,7 +182,7 @@ class Delivery:
         now_us = self._motion.halt()
         self._set_limits()
         self.basal.begin(now_us, self.limits.since_us)
-        if self._empty and self._ledger.refills:
+        if self.empty and self._ledger.refills:
             self._log.note("empty_reservoir", self._ledger.residual_pl())
         self._run_basal(now_us)
 
@@ -287,7 +287,7 @@ class Delivery:
             return
         now_us = self._halt()
         self._end_bolus_early()
-        self._empty = True
+        self.empty = True
         self._log.note("empty_reservoir", residual)
         self._run_basal(now_us)
 
@@ -365,64 +365,21 @@ class Delivery:
         self._motion.kick()
         return event, now_us
 
-    def plan_bolus(self, volume_nl, duration_us, kind=SINGLE_BOLUS, agreed=0):
-        """What START_BOLUS's reply tells of a bolus of ``kind``, a mode; raises Refusal when it
-        cannot be given.
-
-        The rate is the nearest whole nL/day, so the time differs from the asked one by less than
-        one part in the rate. What a volume limit takes away is cut off at the end.
-        """
-        self._refuse_if_latched()
-        if self.held:
-            raise Refusal("alarm_stands", "action", self.held)
-        if self.in_bolus:
-            raise Refusal("bolus_running")
-        if self.mode == BRIDGE_BOLUS:
-            raise Refusal("bridge_running")
-        p = self._store.current
-        if self.mode == STOPPED:
-            if kind != PRIMING_BOLUS or self.stop_reason not in (BY_COMMAND, BY_PRESCRIPTION):
-                raise Refusal("wrong_mode", "mode", self.mode)
-        if kind == PRIMING_BOLUS:
-            dead_nl = p["tubing_nl"] + p["catheter_nl"]
-            if volume_nl > dead_nl:
-                raise Refusal("above_limit", "volume_nl", volume_nl, dead_nl)
-        step_pl = self._ledger.step_pl
-        smallest_nl = ceil_div(step_pl, 1000)
-        if volume_nl * 1000 < step_pl:
-            raise Refusal("below_limit", "volume_nl", volume_nl, smallest_nl)
-        units = volume_nl * UNITS_PER_NL
-        rate = (units + duration_us // 2) // duration_us
-        if rate > RATE_HIGH_NL_DAY:
-            shortest_us = ceil_div(volume_nl * DAY_US, RATE_HIGH_NL_DAY)
-            raise Refusal("below_limit", "duration_us", duration_us, shortest_us)
-        if rate < self._schedule.rate:  # it takes the place of the basal rate
-            raise Refusal("below_limit", "rate_nl_day", rate, self._schedule.rate)
-        allowed_nl = (self._ledger.residual_pl() - _UNUSABLE_PL) // 1000
-        if volume_nl > allowed_nl:
-            raise Refusal("not_enough_drug", "volume_nl", volume_nl, max(allowed_nl, 0))
-        spare_nl = self.limits.spare_nl(self.most_nl, p["hour_nl"], p["day_nl"])
-        given_nl = min(volume_nl, spare_nl)
-        if given_nl < smallest_nl:
-            raise Refusal("volume_limit", "volume_nl", volume_nl, max(0, given_nl))
-        soft_nl = p["soft_bolus_nl"]
-        asks = ASK_SOFT_BOLUS if soft_nl and given_nl > soft_nl and kind == SINGLE_BOLUS else 0
-        return {
-            "volume_nl": given_nl,
-            "duration_us": ceil_div(given_nl * UNITS_PER_NL, rate),
-            "rate_nl_day": rate,
-            "cut_nl": volume_nl - given_nl,
-            "asks": asks & ~agreed,
-        }
+    def plan(self, name, *request):
+        """What ``pump.planning.NAME`` tells; raises Refusal."""
+        try:
+            return getattr(lent("planning"), name)(self, *request)
+        finally:
+            return_module("planning")
 
     def start_bolus(self, volume_nl, duration_us, kind=SINGLE_BOLUS, agreed=0):
         """Run a bolus from this instant, in place of the basal programme."""
-        plan = self.plan_bolus(volume_nl, duration_us, kind, agreed)
+        plan = self.plan("bolus", volume_nl, duration_us, kind, agreed)
         if plan["asks"]:
             raise Refusal("not_agreed", "asks", plan["asks"])
         volume_nl = plan["volume_nl"]
         now_us = self._halt()
-        self._refuse_if_latched()
+        self.refuse_if_latched()
         self._ledger.bolus_begins()
         self._motion.bolus = True
         self._motion.wake_us = None
@@ -443,8 +400,7 @@ class Delivery:
     def cancel_bolus(self):
         """End the running bolus, back to the mode it came from. What is left of a bridge bolus is
         kept."""
-        if not self.in_bolus and self.mode != BRIDGE_BOLUS:
-            raise Refusal("wrong_mode", "mode", self.mode)
+        self.plan("permit", "cancel_bolus")
         bridge = self.mode == BRIDGE_BOLUS
         now_us = self._halt()
         if bridge:
@@ -461,7 +417,7 @@ class Delivery:
 
     def stop(self):
         """Stop until resumed, also across a restart."""
-        self._refuse_without_prescription()
+        self.refuse_unprescribed()
         now_us = self._halt()
         self._schedule.run_rate(0)
         self._store.commit(self._store.current, True)
@@ -469,22 +425,9 @@ class Delivery:
         self._run_basal(now_us)
         return self._log.note("delivery_stopped"), now_us
 
-    def plan_resume(self):
-        """(mode, rate) that resuming leads to; raises Refusal when it cannot be done."""
-        self._refuse_without_prescription()
-        self._refuse_if_latched()
-        if not self._store.halted or self.in_bolus:
-            raise Refusal("wrong_mode", "mode", self.mode)
-        current = self._store.current
-        if self._empty:
-            return STOPPED, 0
-        if self._store.bridge[0] == BRIDGE:
-            return BRIDGE_BOLUS, self._store.bridge[1]
-        return current["mode"], self.basal.rate_now()
-
     def resume(self):
         """Leave stopped and run the prescription from this instant."""
-        self.plan_resume()
+        self.plan("resume")
         self._store.commit(self._store.current, False)
         now_us = self._halt()
         self.basal.skip(now_us)
@@ -501,11 +444,11 @@ class Delivery:
         self._programmed_from_pl = self._schedule.programmed_pl(now_us)
         self._refilled = True
         self._low_told = False
-        self._empty = self._whole_steps_to_empty() <= 0
+        self.empty = self._whole_steps_to_empty() <= 0
         event = self._log.note("refill_recorded", fill_pl)  # ends the alarm that holds delivery
         if not self.in_bolus:
             self._follow(now_us)
-        if self._empty:
+        if self.empty:
             self._log.note("empty_reservoir", fill_pl)
         self._motion.kick()
         return event, now_us
@@ -530,26 +473,9 @@ class Delivery:
         self._bridge_units = None
         self._log.note("bridge_done")
 
-    def plan_bridge(self):
-        """What RESUME_BRIDGE's reply tells; raises Refusal when there is nothing to go on with."""
-        self._refuse_if_latched()
-        left_nl = self.bridge_left_pl() // 1000
-        if self._store.bridge[0] != _CANCELLED or not left_nl:
-            raise Refusal("no_bridge")
-        if self.in_bolus:
-            raise Refusal("bolus_running")
-        rate = self._store.bridge[1]
-        return {
-            "volume_nl": left_nl,
-            "duration_us": ceil_div(left_nl * UNITS_PER_NL, rate),
-            "rate_nl_day": rate,
-            "cut_nl": 0,
-            "asks": 0,
-        }
-
     def resume_bridge(self):
         """Go on with a cancelled bridge bolus from this instant."""
-        self.plan_bridge()
+        self.plan("bridge")
         store = self._store
         store.commit(store.current, store.halted, (BRIDGE,) + store.bridge[1:])
         now_us = self._halt()
@@ -571,10 +497,10 @@ class Delivery:
         self._bolus_event = self._log.note("bolus_ended_early", left_pl)
         return self._bolus_event
 
-    def _refuse_if_latched(self):
+    def refuse_if_latched(self):
         if self._faults.code:
             raise Refusal("fault_latched", "fault", self._faults.code)
 
-    def _refuse_without_prescription(self):
+    def refuse_unprescribed(self):
         if self._store.current is None:
             raise Refusal("no_prescription")

@@ -49,8 +49,8 @@ class Patient:
             if used >= p["patient_max"]:
                 raise Refusal("patient_max", "patient_max", used, p["patient_max"])
             raise Refusal("lockout", "lockout_s", wait_s, p["lockout_s"])
-        return self._delivery.plan_bolus(
-            p["patient_nl"], p["patient_s"] * 1_000_000, PATIENT_BOLUS
+        return self._delivery.plan(
+            "bolus", p["patient_nl"], p["patient_s"] * 1_000_000, PATIENT_BOLUS
         )
 
     def patient_wait(self):

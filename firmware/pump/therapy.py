@@ -20,8 +20,8 @@ class TherapyCommands:
     # -- bolus --------------------------------------------------------------------------------
 
     def check_start_bolus(self, request):
-        return self._delivery.plan_bolus(
-            request["volume_nl"], request["duration_us"], SINGLE_BOLUS, request["agreed"]
+        return self._delivery.plan(
+            "bolus", request["volume_nl"], request["duration_us"], SINGLE_BOLUS, request["agreed"]
         )
 
     def apply_start_bolus(self, request):
@@ -34,16 +34,15 @@ class TherapyCommands:
         if delivery.mode == BRIDGE_BOLUS:
             return {"left_pl": delivery.bridge_left_pl()}
         left_pl = delivery.bolus_left_pl(self._clock.now_us())
-        if not delivery.bolus_pl:
-            raise Refusal("wrong_mode", "mode", delivery.mode)
+        delivery.plan("permit", "cancel_bolus")
         return {"left_pl": left_pl}
 
     def apply_cancel_bolus(self, _):
         return self._delivery.cancel_bolus()
 
     def check_start_prime(self, request):
-        return self._delivery.plan_bolus(
-            request["volume_nl"], request["duration_us"], PRIMING_BOLUS
+        return self._delivery.plan(
+            "bolus", request["volume_nl"], request["duration_us"], PRIMING_BOLUS
         )
 
     def apply_start_prime(self, request):
@@ -52,7 +51,7 @@ class TherapyCommands:
         )
 
     def check_resume_bridge(self, _):
-        return self._delivery.plan_bridge()
+        return self._delivery.plan("bridge")
 
     def apply_resume_bridge(self, _):
         return self._delivery.resume_bridge()
@@ -68,8 +67,7 @@ class TherapyCommands:
         return self._delivery.stop()
 
     def check_resume_delivery(self, _):
-        mode, rate = self._delivery.plan_resume()
-        return {"mode": mode, "rate_nl_day": rate}
+        return self._delivery.plan("resume")
 
     def apply_resume_delivery(self, _):
         return self._delivery.resume()

@@ -1,10 +1,13 @@
-"""Every mode with every command: the mode it leads to, or the refusal; judged by what then
-runs. Random sequences of commands against the volume limits are ``cisterna bench limits``.
+"""Every mode with every command: the mode it leads to, or the refusal, is that of the pump's
+table (``planning.TRANSITIONS``) and of the one written down here; judged by what then runs.
+Random sequences of commands against the volume limits are ``cisterna bench limits``.
 """
 
 from therapy_pump import HOUR_US, PERIODIC, drug, pattern, prescribe, treated
 from virtual_pump import SECOND_US
 
+from pump.planning import COMMANDS as COLUMNS
+from pump.planning import TRANSITIONS
 from pump.prescription import Refusal
 from pump_wire.messages import (
     CANCEL_BOLUS,
@@ -17,11 +20,13 @@ from pump_wire.messages import (
     START_BOLUS,
     START_PRIME,
     STOP,
+    STOP_ALL,
 )
 
 TIMEOUT_S = 300
 REQUIREMENTS = {
     "test_every_mode_with_every_command": ["THE-1"],
+    "test_a_bridge_that_was_cancelled_goes_on_from_every_mode": ["THE-1"],
     "test_every_bolus_ends_in_the_mode_it_came_from": ["THE-1"],
     "test_a_limit_holds_without_a_plan": ["DEL-5"],
     "test_boluses_are_as_large_as_they_should_be": ["DEL-4"],
@@ -58,6 +63,15 @@ def into(pump, mode, under="simple_continuous"):
     """Bring a pump into ``mode``, a bolus on top of basal mode ``under``."""
     if mode in BASAL:
         basal(pump, mode)
+    elif mode == "empty":
+        basal(pump, under)
+        pump.app.ledger.fill_pl = 1_400_100_000
+        pump.advance(3 * HOUR_US)
+        assert (pump.mode, pump.stop_reason) == ("stopped", "empty reservoir")
+    elif mode == "alarmed":
+        basal(pump, under)
+        pump.app.delivery.held = STOP_ALL
+        pump.app.delivery.obey()
     elif mode == "halted":
         basal(pump, under)
         pump.command(STOP)
@@ -84,13 +98,52 @@ COMMANDS = {
     "stop": lambda pump: pump.command(STOP),
     "resume": lambda pump: pump.command(RESUME),
     "resume_bridge": lambda pump: pump.command(RESUME_BRIDGE),
+    "prescribe": lambda pump: prescribe(
+        pump,
+        mode=1,
+        concentration_ng_ml=pump.app.store.current["concentration_ng_ml"],
+    ),
+    "stronger": lambda pump: prescribe(
+        pump, mode=1, concentration_ng_ml=2_000_000, bridge=2, why="bench"
+    ),
     "clock": lambda pump: pump.command(SET_CLOCK, wall_s=1_900_000_000, utc_offset_min=60),
 }
+ORDER = (  # as in COLUMNS
+    "single",
+    "patient",
+    "prime",
+    "cancel",
+    "stop",
+    "resume",
+    "resume_bridge",
+    "prescribe",
+    "stronger",
+)
+NAMED = {"w": "wrong_mode", "b": "bolus_running", "g": "bridge_running", "n": "no_bridge"}
+BEGUN = ("single_bolus", "patient_bolus", "priming_bolus")
+
+
+def tabled(mode, command, under):
+    """The same as ``wanted``, from the pump's own table."""
+    if mode in MODES:
+        row = MODES.index(mode)
+    else:
+        row = len(MODES) + (mode != "halted")
+    column = ORDER.index(command)
+    told = chr(TRANSITIONS[row * len(COLUMNS) + column])
+    if told == "+":
+        return BEGUN[column]
+    if told == "<":
+        return "minimum_rate" if command in ("prescribe", "stronger") else under
+    if told == "0":
+        return "stopped"
+    return NAMED.get(told) or "bridge_bolus"
 
 
 def wanted(mode, command, under):
     """Mode that ``command`` leads to from ``mode``, or the name of the refusal: THE table."""
-    now = "stopped" if mode == "halted" else mode
+    stays = mode in ("halted", "empty", "alarmed")
+    now = "stopped" if stays else mode
     if command == "clock":
         return now
     if command == "stop":
@@ -99,6 +152,10 @@ def wanted(mode, command, under):
         return under if mode == "halted" else "wrong_mode"
     if command == "resume_bridge":
         return "no_bridge"
+    if command in ("prescribe", "stronger"):
+        if mode == "bridge_bolus":
+            return "bridge_running" if command == "stronger" else mode
+        return "stopped" if stays else "minimum_rate"
     if command == "cancel":
         return under if mode in BOLUSES or mode == "bridge_bolus" else "wrong_mode"
     if mode == "bridge_bolus":
@@ -107,6 +164,8 @@ def wanted(mode, command, under):
         return "lockout"  # what the patient is told first
     if mode in BOLUSES:
         return "bolus_running"
+    if mode in ("alarmed", "empty"):
+        return "alarm_stands"  # what is told first
     if now == "stopped" and command != "prime":
         return "wrong_mode"
     return {"single": "single_bolus", "patient": "patient_bolus", "prime": "priming_bolus"}[
@@ -122,23 +181,54 @@ def found(pump, command):
     return pump.mode
 
 
-def test_every_mode_with_every_command():
-    pump = treated()
+def check_column(command):
+    """``command`` in every mode: what it leads to, what is refused, that nothing else moves."""
     tried = 0
-    for mode in tuple(BASAL) + ("halted", "bridge_bolus") + BOLUSES:
+    for mode in tuple(BASAL) + ("halted", "empty", "alarmed", "bridge_bolus") + BOLUSES:
         for under in ("simple_continuous", "flex") if mode not in BASAL else ("",):
-            for command in COMMANDS:
-                pump = treated()
-                into(pump, mode, under or mode)
-                before = pump.mode
-                told = wanted(mode, command, under or mode)
-                result = found(pump, command)
-                assert result == told, (mode, under, command, result, told)
-                if told not in MODES:
-                    assert pump.mode == before
-                assert pump.fault == ""
-                tried += 1
-    assert tried == (5 + 2 * 5) * len(COMMANDS)
+            pump = treated()
+            into(pump, mode, under or mode)
+            before = pump.mode
+            told = wanted(mode, command, under or mode)
+            result = found(pump, command)
+            assert result == told, (mode, under, command, result, told)
+            if command != "clock" and told not in ("lockout", "alarm_stands", "no_bridge"):
+                assert told == tabled(mode, command, under or mode), (mode, command, told)
+            if told not in MODES:
+                assert pump.mode == before
+            steps = pump.steps
+            pump.advance(60 * SECOND_US)
+            moves = pump.steps > steps
+            assert not (moves and pump.mode == "stopped")
+            assert pump.fault == ""
+            tried += 1
+    assert tried == 5 + 2 * 7
+
+
+def test_every_mode_with_every_command():
+    assert len(TRANSITIONS) == len(COLUMNS) * (len(MODES) + 2)
+    assert len(COMMANDS) == len(ORDER) + 1 == len(COLUMNS) + 1
+    for command in COMMANDS:
+        check_column(command)
+
+
+def test_a_bridge_that_was_cancelled_goes_on_from_every_mode():
+    for mode in tuple(BASAL) + ("halted",) + BOLUSES:
+        pump = treated()
+        into(pump, "bridge_bolus", mode if mode in BASAL else "simple_continuous")
+        pump.command(CANCEL_BOLUS)
+        assert pump.mode == (mode if mode in BASAL else "simple_continuous")
+        if mode == "halted":
+            pump.command(STOP)
+        elif mode in BOLUSES:
+            COMMANDS[("single", "patient", "prime")[BOLUSES.index(mode)]](pump)
+        told = tabled(mode, "resume_bridge", mode)
+        if mode == "halted":
+            told = "stopped"  # until it is resumed
+        assert found(pump, "resume_bridge") == told, mode
+        if mode == "halted":
+            pump.command(RESUME)
+            assert pump.mode == "bridge_bolus"
 
 
 def test_every_bolus_ends_in_the_mode_it_came_from():

@@ -19,71 +19,70 @@ CASES = 8  # of ten sequences each, at most
 
 @dataclass(frozen=True)
 class Bug:
-    """Each ``right`` in ``source`` (a path from the root) becomes its ``wrong``; ``why`` is part
+    """Each (module of the pump, right, wrong): ``right`` becomes ``wrong`` there; ``why`` is part
     of what the campaign then says."""
 
     name: str
-    source: str
-    changes: tuple[tuple[str, str], ...]
+    changes: tuple[tuple[str, str, str], ...]
     why: str
 
 
 BUGS = (
     Bug(
         "an hour is counted from a mark after its begin",
-        "firmware/pump/limits.py",
         (
-            ("self._top = min(self._hour[6] +", "self._top = min(self._hour[4] +"),
-            ("hour_us + MARK_US, newest_us", "hour_us - 2 * MARK_US, newest_us"),
+            ("limits", "self._top = min(self._hour[6] +", "self._top = min(self._hour[4] +"),
+            ("limits", "hour_us + MARK_US, newest_us", "hour_us - 2 * MARK_US, newest_us"),
         ),
         "in the hour to",
     ),
     Bug(
         "24 hours are counted from a mark after their begin",
-        "firmware/pump/limits.py",
         (
-            ("self._day[24] + self._most_day)", "self._day[21] + self._most_day)"),
-            ("_DAY_US + hour_us,", "_DAY_US - 3 * hour_us,"),
+            ("limits", "self._day[24] + self._most_day)", "self._day[21] + self._most_day)"),
+            ("limits", "_DAY_US + hour_us,", "_DAY_US - 3 * hour_us,"),
         ),
         "in the 24 h to",
     ),
     Bug(
         "what came before a start does not count",
-        "firmware/pump/limits.py",
         (
-            ("            found = self._hot.load()\n", "            raise Damaged('')\n"),
-            ("            self.unknown_us = _DAY_US\n", ""),
+            (
+                "limits",
+                "            found = self._hot.load()\n",
+                "            raise Damaged('')\n",
+            ),
+            ("limits", "            self.unknown_us = _DAY_US\n", ""),
         ),
         "in the",
     ),
     Bug(
         "the patient's boluses are not under the limits",
-        "firmware/pump/delivery.py",
         (
             (
+                "delivery",
                 "        room = self.limits.room()\n        to_mark",
                 "        room = 1 << 40 if self.mode == PATIENT_BOLUS else self.limits.room()\n"
                 "        to_mark",
             ),
             (
-                "        given_nl = min(volume_nl, spare_nl)\n",
-                "        given_nl = volume_nl if kind == PATIENT_BOLUS"
-                " else min(volume_nl, spare_nl)\n",
+                "planning",
+                "    given_nl = min(volume_nl, spare_nl)\n",
+                "    given_nl = volume_nl if kind == 6 else min(volume_nl, spare_nl)\n",
             ),
         ),
         "in the",
     ),
     Bug(
         "a bolus takes the basal programme's room",
-        "firmware/pump/limits.py",
-        (("past_nl - most_nl(ahead_us))", "past_nl)"),),
+        (("limits", "past_nl - most_nl(ahead_us))", "past_nl)"),),
         "no room",
     ),
     Bug(
         "what a limit takes away from a bolus is not told",
-        "firmware/pump/delivery.py",
         (
             (
+                "delivery",
                 '            self._log.note("bolus_cut", plan["cut_nl"] * 1000)\n',
                 "            pass\n",
             ),
@@ -92,15 +91,19 @@ BUGS = (
     ),
     Bug(
         "a bolus that a limit ends is told as given",
-        "firmware/pump/delivery.py",
         (
             (
+                "delivery",
                 "            left_pl = self._bolus_pl - self._ledger.bolus_ends()"
                 " * self._ledger.step_pl\n",
                 "            self._ledger.bolus_ends()\n            left_pl = 0\n",
             ),
             # boluses are planned as if there were no limit, so that limits end them
-            ("        given_nl = min(volume_nl, spare_nl)\n", "        given_nl = volume_nl\n"),
+            (
+                "planning",
+                "    given_nl = min(volume_nl, spare_nl)\n",
+                "    given_nl = volume_nl\n",
+            ),
         ),
         "told",
     ),
@@ -119,12 +122,12 @@ def test_the_firmware_as_it_is_passes(tmp_path: Path) -> None:
 @pytest.mark.requirement("DEL-5")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "_"))
 def test_a_build_with_broken_limits_is_caught(bug: Bug, tmp_path: Path) -> None:
-    path = copied(tmp_path) / bug.source
-    source = path.read_text(encoding="utf-8")
-    for right, wrong in bug.changes:
-        assert source.count(right) == 1, f"{bug.source} no longer holds once: {right}"
-        source = source.replace(right, wrong)
-    path.write_text(source, encoding="utf-8")
+    copied(tmp_path)
+    for module, right, wrong in bug.changes:
+        path = tmp_path / "firmware" / "pump" / f"{module}.py"
+        source = path.read_text(encoding="utf-8")
+        assert source.count(right) == 1, f"{path.name} no longer holds once: {right}"
+        path.write_text(source.replace(right, wrong), encoding="utf-8")
     limits = Limits(1, "quick", tmp_path)
     cases = tuple(f"limits:1:DEL-5:{number}" for number in range(CASES))
     results = limits.run_batch(cases, tmp_path)
