@@ -168,6 +168,54 @@ def test_patient_boluses_keep_lockout_and_maximum(
     patient.close()
 
 
+@pytest.mark.requirement("ACC-3")
+@pytest.mark.needs("advance", "truth", "refill", "days")
+@pytest.mark.parametrize(
+    ("capacity_nl", "most_nl"), [(20_000_000, 1_000_000), (40_000_000, 2_000_000)]
+)
+def test_a_refill_is_flagged_from_a_hundredth_of_a_millilitre_on(
+    bench: Bench, pump: Programmer, capacity_nl: int, most_nl: int
+) -> None:
+    hundredth_nl = 10_000
+    bench.refill_reservoir(20_000_000, 500_000)
+    prescribe(pump, rate_nl_day=24_000_000, capacity_nl=capacity_nl)
+    first = {"measured_nl": 0, "fill_nl": 20_000_000, "reason": "first"}
+    pump.confirm(pump.prepare(messages.RECORD_REFILL, first))
+    begun = bench.truth()["delivered_pl"]
+
+    def flagged(measured_nl: int) -> int:
+        again = {"measured_nl": measured_nl, "fill_nl": capacity_nl, "reason": "a test"}
+        return pump.prepare(messages.RECORD_REFILL, again).echo["flagged"]
+
+    bench.advance(hours=4)  # 4 mL: the ratio leaves its range before the volume does
+    programmed = (bench.truth()["delivered_pl"] - begun) // 1000
+    assert programmed == 4_000_000
+    for ppm, inwards in ((855_000, 1), (1_145_000, -1)):
+        true = programmed * ppm // 1_000_000
+        assert flagged(20_000_000 - true) == 0
+        assert flagged(20_000_000 - true - inwards * hundredth_nl) == 0
+        assert flagged(20_000_000 - true + inwards * hundredth_nl) == 1
+    bench.advance(hours=11)  # 15 mL: the volume leaves its range before the ratio does
+    expected = 20_000_000 - (bench.truth()["delivered_pl"] - begun) // 1000
+    assert expected == 5_000_000
+    for sign in (1, -1):
+        assert flagged(expected + sign * (most_nl - hundredth_nl)) == 0
+        assert flagged(expected + sign * most_nl) == 0
+        assert flagged(expected + sign * (most_nl + hundredth_nl)) == 1
+    for fill_nl, wrong in ((capacity_nl - hundredth_nl, False), (capacity_nl, False),
+                           (capacity_nl + hundredth_nl, True)):  # fmt: skip
+        fill = {"measured_nl": expected, "fill_nl": fill_nl, "reason": "a test"}
+        if wrong:
+            with pytest.raises(Refused) as refusal:
+                pump.prepare(messages.RECORD_REFILL, fill)
+            assert (refusal.value.name, refusal.value.limit) == ("above_limit", capacity_nl)
+        else:
+            pump.prepare(messages.RECORD_REFILL, fill)
+    with pytest.raises(Refused) as refusal:
+        pump.prepare(messages.RECORD_REFILL, {**first, "reason": " "})
+    assert refusal.value.name == "bad_text"
+
+
 @pytest.mark.requirement("ACC-6")
 @pytest.mark.needs("advance", "truth", "refill", "days")
 @pytest.mark.parametrize("patient", [False, True])

@@ -27,8 +27,8 @@ COMMANDS = (
     "set_prescription",
     "set_prescription of another concentration",
 )
-# +  its bolus begins, and ends in the mode it came from    <  the mode of the prescription
-# 0  stopped                                                =  the bridge bolus goes on
+# +  its bolus begins, and ends in the mode it came from    =  the bridge bolus goes on
+# <  the prescription's mode, of one that is stopped by a command: stopped    0  stopped
 # w, b, g, n: refused with wrong_mode, bolus_running, bridge_running, no_bridge
 TRANSITIONS = (
     b"ww+w0w=<<"  # stopped

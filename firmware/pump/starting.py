@@ -295,6 +295,8 @@ def _tell_what_was_lost(app, boots, reset_cause, before_s):
             log.note("bolus_interrupted", steps * ledger.step_pl)
     if app.store.mended:
         log.note("copy_damaged", 1)
+    if app.limits.unknown_us:
+        app.alarms.begin("memory_minor")
     if app.wall.before_s and not app.wall.now_s():
         app.alarms.begin("clock_lost")
     log.flush()

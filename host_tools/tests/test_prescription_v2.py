@@ -267,6 +267,60 @@ def test_a_bad_file_of_format_2_names_its_line(
     assert abs(caught.value.line - line) <= 1, str(caught.value)
 
 
+# Every number of WHOLE and of a periodic bolus: text in the file, a unit that is not its own.
+PERIODIC = WHOLE.replace(
+    WHOLE[WHOLE.index('mode = "flex"') : WHOLE.index("[patient]")],
+    'mode = "periodic bolus"\nrate = "0.2 mL/day"\nbolus = "51 ug"\nover = "31 min"\n'
+    'every = "6 h"\n\n',
+)
+NUMBERS = (
+    (WHOLE, '"10 mg/mL"', "mL"),
+    (WHOLE, '"1 mg/day"', "mg"),
+    (WHOLE, '"0.15 mL/day"', "mL"),
+    (WHOLE, '"50 ug"', "ug/day"),
+    (WHOLE, '"5 min"', "mL"),
+    (WHOLE, '"4 h"', "cm"),
+    (WHOLE, '"0.5 mL"', "mL/day"),
+    (WHOLE, '"3 mg"', "h"),
+    (WHOLE, '"89 cm"', "mL"),
+    (WHOLE, '"9 cm"', "min"),
+    (WHOLE, '"0.0022 mL/cm"', "mL"),
+    (WHOLE, '"2 mL"', "mg"),
+    (WHOLE, '"20 mL"', "mL/day"),
+    (PERIODIC, '"0.2 mL/day"', "mL"),
+    (PERIODIC, '"51 ug"', "h"),
+    (PERIODIC, '"31 min"', "ug"),
+    (PERIODIC, '"6 h"', "mL/day"),
+)
+
+
+@pytest.mark.requirement("THE-6")
+@pytest.mark.parametrize(("text", "number", "other"), NUMBERS, ids=[row[1] for row in NUMBERS])
+def test_no_number_of_a_file_is_negative_huge_no_number_or_of_another_unit(
+    text: str, number: str, other: str
+) -> None:
+    prescription.loads(text)
+    assert text.count(number) == 1
+    value, _, unit = number.strip('"').partition(" ")
+    for wrong in (
+        f"-{value} {unit}",
+        f"-0 {unit}",
+        f"NaN {unit}",
+        f"inf {unit}",
+        f"1e3 {unit}",
+        f"0x10 {unit}",
+        f"{'9' * 30}{value} {unit}",
+        f"{value} {other}",
+        f"{value} nothing",
+        value,
+        unit,
+        "",
+    ):
+        with pytest.raises(PrescriptionError) as caught:
+            prescription.loads(text.replace(number, f'"{wrong}"'), "rx.toml")
+        assert caught.value.line is not None, wrong
+
+
 def test_a_file_of_format_2_cut_short_anywhere_is_refused() -> None:
     for end in range(1, len(WHOLE.rstrip()) - 1):
         with pytest.raises(PrescriptionError):
