@@ -53,12 +53,12 @@ class _Counted(StepperVirtual):
         super().__init__(plant, 0, None)
         self._sequence = sequence
 
-    def _happen(self, first, slack, spacing, rate, count):
-        super()._happen(first, slack, spacing, rate, count)
+    def _happen(self, first, slack, count):
+        super()._happen(first, slack, count)
         pulses = self._sequence.pulses
         first += self._sequence.world_us
         for i in range(count):
-            pulses.append(first - (slack - i * spacing) // rate)
+            pulses.append(first - (slack - i * self._spacing) // self._rate)
 
 
 def nothing(_):

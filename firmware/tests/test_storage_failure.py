@@ -23,26 +23,27 @@ def test_an_account_that_cannot_be_written_stops_the_motor():
 
 def test_storage_that_fails_from_any_moment_of_a_start_is_a_fault_that_can_be_read():
     pump = running()
-    after = clean = 0
-    while clean < 8:  # how many operations a start takes differs: the file system tidies up
-        pump.cut_power()
-        pump.flash.fail_at(after + 1, True)
-        pump.power_on()
-        pump.advance(SECOND_US)
-        if pump.flash.ops <= after:
-            assert pump.fault == ""
-            clean += 1
+    for _ in range(4):  # what a start writes first differs: the file system tidies up
+        after = clean = 0
+        while clean < 8:  # how many operations it takes differs too
+            pump.cut_power()
+            pump.flash.fail_at(after + 1, True)
+            pump.power_on()
+            pump.advance(SECOND_US)
+            if pump.flash.ops <= after:
+                assert pump.fault == ""
+                clean += 1
+                after += 1
+                continue
+            clean = 0
+            if pump.fault == "self_test_failed":  # it wrote its file when storage failed first
+                assert pump.app.faults.text.startswith("flash: OSError"), after
+            else:
+                assert pump.fault == "storage_failed", after
+            assert pump.ask(GET_STATUS)["fault"] == FAULT[pump.fault]
+            pump.check_no_more_steps()
             after += 1
-            continue
-        clean = 0
-        if pump.fault == "self_test_failed":  # it wrote its file when storage failed first
-            assert pump.app.faults.text.startswith("flash: OSError"), after
-        else:
-            assert pump.fault == "storage_failed", after
-        assert pump.ask(GET_STATUS)["fault"] == FAULT[pump.fault]
-        pump.check_no_more_steps()
-        after += 1
-    assert after > 5
+        assert after > 5
     assert pump.fault == ""
 
 
