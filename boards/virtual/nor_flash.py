@@ -9,17 +9,24 @@ away at one of those to come, ``fail_at`` makes one fail, ``wear_out`` and ``mak
 break a block; what is broken is kept beside the image, in ``path + ".faults"``, until the block is
 erased (unreadable) or for good (worn).
 
+The block that was programmed last is held in memory too, for reading: littlefs reads the folder
+that it appends to over and over, by 32 octets, and each time would be two calls of the operating
+system.
+
 Size as the file system of a stock Raspberry Pi Pico: 352 blocks, 1,408 KiB.
 """
 
 import json
 import os
 from array import array
+from io import BytesIO
 
 BLOCK = 4096
 PAGE = 256
 BLOCKS = 352
 _ERASED_PAGE = b"\xff" * PAGE
+_PIECE = 1024  # octets that a block is erased and held by
+_ERASED = b"\xff" * _PIECE
 
 _IOCTL_SYNC = 3
 _IOCTL_BLOCKS = 4
@@ -57,8 +64,8 @@ class PowerCut(BaseException):
 def make(path):
     """A new image at ``path``: every block erased, none broken."""
     with open(path, "wb") as file:
-        for _ in range(BLOCKS * BLOCK // PAGE):
-            file.write(_ERASED_PAGE)
+        for _ in range(BLOCKS * BLOCK // _PIECE):
+            file.write(_ERASED)
     try:
         os.remove(path + ".faults")
     except OSError:  # none
@@ -81,6 +88,13 @@ class NorFlash:
         self._file = open(path, "r+b")
         self._path = path
         self._page = bytearray(PAGE)
+        self._piece = bytearray(_PIECE)
+        # Block whose octets are held, -1: none. None is once the power has gone or a block broke.
+        self._held = -1
+        held = BytesIO(BLOCK)
+        self._seek_held = held.seek
+        self._read_held = held.readinto
+        self._write_held = held.write
         self._random = seed * 2_654_435_761 % (1 << 32) or 1
         self.programs = 0
         self.erases = 0
@@ -158,6 +172,7 @@ class NorFlash:
 
     def _keep(self):
         self._broken = bool(self._worn or self._unreadable)
+        self._held = -1
         worn = {str(block): self._worn[block] for block in self._worn}
         with open(self._path + ".faults", "w") as file:
             json.dump({"worn": worn, "unreadable": list(self._unreadable)}, file)
@@ -166,11 +181,13 @@ class NorFlash:
         """The power goes now, between two operations. PowerCut comes with the next access."""
         self._late = self._late or bytearray(_MOST_WRITTEN)
         self.dead = True
+        self._held = -1
 
     def leave(self):
         """The power has gone and nobody runs any more: files still open, which the garbage
         collector closes some time, may write without an error and without effect."""
         self.dead = True
+        self._held = -1
         self._late = self._late or bytearray(_MOST_WRITTEN)
         self._left = True
         NorFlash._left_last = self  # whose image must stay open until those files are collected
@@ -180,6 +197,11 @@ class NorFlash:
     def readblocks(self, number, buffer, offset=0):
         """Read ``len(buffer)`` octets from ``offset`` in block ``number`` on. Allocates nothing
         on a flash that is whole."""
+        if number == self._held:
+            self._seek_held(offset)
+            if self._read_held(buffer) == len(buffer):
+                return
+            self._held = -1  # beyond the block
         if self.dead and self._gone():
             if number == self._late_block and offset == self._late_offset:
                 for at in range(len(buffer)):
@@ -195,33 +217,66 @@ class NorFlash:
     def writeblocks(self, number, buffer, offset=0):
         """Program whole pages. Raises OSError(22) for an unaligned program or a bit to be set;
         returns a negative number when it failed."""
+        # Of eleven words at most, arguments and all, MicroPython makes a call without the heap.
         if self.dead and self._gone():
-            for at in range(len(buffer)):
-                self._late[at] = buffer[at]
-            self._late_block = number
-            self._late_offset = offset
+            self._write_late(number, buffer, offset)
             return None
         size = len(buffer)
         if offset % PAGE or size % PAGE or offset + size > BLOCK:
             raise OSError(22)
-        start = number * BLOCK + offset
-        self._file.seek(start)
-        old = self._page
-        for at in range(0, size, PAGE):
-            if self._file.readinto(old) != PAGE:
-                raise OSError(5)
-            if old != _ERASED_PAGE:
-                bits = int.from_bytes(buffer[at : at + PAGE], "little")
-                if int.from_bytes(old, "little") & bits != bits:
-                    raise OSError(22)
-        pages = size // PAGE
-        if self._broken or self.programs + self.erases + pages >= self._next_fault:
-            return self._write_with_faults(number, buffer, start)
-        self.programs += pages
-        self._file.seek(start)
-        if self._file.write(buffer) != size:
+        if number != self._held:
+            self._hold(number)
+        self._check_bits(buffer, offset)
+        size //= PAGE
+        if self._broken or self.programs + self.erases + size >= self._next_fault:
+            return self._write_with_faults(number, buffer, number * BLOCK + offset)
+        self.programs += size
+        self._held = -1
+        self._file.seek(number * BLOCK + offset)
+        if self._file.write(buffer) != len(buffer):
             raise OSError(5)
+        self._seek_held(offset)
+        self._write_held(buffer)
+        self._held = number
         return None
+
+    def _check_bits(self, buffer, offset):
+        """Raise OSError(22) for a bit to be set in the block that is held."""
+        old = self._page
+        self._seek_held(offset)
+        offset = 0
+        while offset < len(buffer):
+            self._read_held(old)
+            if old != _ERASED_PAGE:
+                self._check_page(buffer[offset : offset + PAGE])
+            offset += PAGE
+
+    def _check_page(self, new):
+        bits = int.from_bytes(new, "little")
+        if int.from_bytes(self._page, "little") & bits != bits:
+            raise OSError(22)
+
+    def _hold(self, number):
+        """Hold block ``number``; one that is broken for now only."""
+        self._held = -1
+        self._file.seek(number * BLOCK)
+        self._seek_held(0)
+        for _ in range(BLOCK // _PIECE):
+            if self._file.readinto(self._piece) != _PIECE:
+                raise OSError(5)
+            self._write_held(self._piece)
+        if not self._broken:
+            self._held = number
+
+    def forget(self):
+        """Hold no block: somebody else has written to the file."""
+        self._held = -1
+
+    def _write_late(self, number, buffer, offset):
+        for at in range(len(buffer)):
+            self._late[at] = buffer[at]
+        self._late_block = number
+        self._late_offset = offset
 
     def ioctl(self, operation, argument):
         """littlefs's questions, and erase; negative when it failed."""
@@ -286,6 +341,7 @@ class NorFlash:
         raise PowerCut("flash operation %d" % self.ops)
 
     def _write_with_faults(self, number, buffer, start):
+        self._held = -1
         for at in range(0, len(buffer), PAGE):
             self.programs += 1
             page = bytes(buffer[at : at + PAGE])
@@ -344,6 +400,7 @@ class NorFlash:
         return 0
 
     def _erase_torn(self, block):
+        self._held = -1
         shape = _AS_ERASE.get(self._torn, self._torn)
         if shape == "half_erase":
             self._fill(block, 0, BLOCK // 2)
@@ -359,7 +416,10 @@ class NorFlash:
                 self._file.write(self._page)
 
     def _fill(self, block, first, end):
+        """Erase octets ``first`` to ``end`` of a block, multiples of _PIECE."""
+        if self._held == block:
+            self._held = -1
         self._file.seek(block * BLOCK + first)
-        for _ in range(first, end, PAGE):
-            if self._file.write(_ERASED_PAGE) != PAGE:
+        for _ in range(first, end, _PIECE):
+            if self._file.write(_ERASED) != _PIECE:
                 raise OSError(5)

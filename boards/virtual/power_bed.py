@@ -34,7 +34,6 @@ class RecordedFlash(nor_flash.NorFlash):
         self.on_operation = None
         self.keep_undo = False
         self._undo = []
-        self._old = bytearray(nor_flash.BLOCK)
 
     def writeblocks(self, number, buffer, offset=0):
         if self.dead:
@@ -74,6 +73,7 @@ class RecordedFlash(nor_flash.NorFlash):
             self._file.seek(block * nor_flash.BLOCK + offset)
             self._file.write(old)
         self._undo = []
+        self.forget()
         if self._broken:
             self.heal()
 
