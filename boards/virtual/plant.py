@@ -112,18 +112,26 @@ class Plant:
             return moved
         self.steps += moved
         if not self.sensor_stuck:
-            at = (self.steps - moved) - self.reverse_steps + line // 2
-            self.rotor_pulses += (at + moved) // line - at // line
-            if self.sensor_noise:
-                before = self.steps - moved
-                self.rotor_pulses += self.steps // self.sensor_noise - before // self.sensor_noise
-        volume = moved * self.step_pl
+            self._pass_lines(moved)
+        self._give(moved * self.step_pl)
+        return moved
+
+    def _pass_lines(self, moved):
+        """The rotor sensor sees ``moved`` steps that were made."""
+        line = self.steps_per_pulse
+        at = self.steps - self.reverse_steps + line // 2
+        self.rotor_pulses += at // line - (at - moved) // line
+        if self.sensor_noise:
+            before = self.steps - moved
+            self.rotor_pulses += self.steps // self.sensor_noise - before // self.sensor_noise
+
+    def _give(self, volume):
+        """``volume`` leaves the reservoir by the pump, or what it can give."""
         usable = self.residual_pl - UNUSABLE_PL
         if volume > usable:
             volume = usable if usable > 0 else 0
         self.residual_pl -= volume
         self.delivered_pl += volume
-        return moved
 
     @property
     def rotor_level(self):

@@ -4,6 +4,8 @@ Whole segments are accounted in closed form, so a day of steps costs as much as 
 file every run of pulses is written down as it happens, for ``bench.edges()``.
 """
 
+_WORDS = 5  # of a segment
+
 
 class StepperVirtual:
     """See the stepper contract in ``drivers/README.md``. ``plant`` gets the pulses.
@@ -25,7 +27,7 @@ class StepperVirtual:
         self._slack = 0
         self._spacing = 0
         self._rate = 0
-        self._more = []  # segments behind it
+        self._more = []  # segments behind it: first_us, slack, spacing, rate, count of each
         self._run = None  # [first, slack, spacing, rate, count] of the run being traced
         self._enabled = False
 
@@ -37,29 +39,37 @@ class StepperVirtual:
         """The driver chip is switched on."""
         return self._enabled
 
+    # Calls of eleven words at most, arguments and all, MicroPython makes without the heap, where
+    # looking for room takes longer than all that is done here.
+
     def queue(self, first_us, slack, spacing, rate, count):
         now = self._clock.now_us()
         if not self._enabled:
             self._enable(now, True)
         self._queued += count
         if self._count:
-            self._more.append((first_us, slack, spacing, rate, count))
+            self._more.append(first_us)
+            self._more.append(slack)
+            self._more.append(spacing)
+            self._more.append(rate)
+            self._more.append(count)
             return
-        while count and first_us < now:  # too late to be on time: they happen now
-            self._happen(now, 0, spacing, rate, 1)
-            count -= 1
-            lead = -((slack - spacing) // rate)
-            slack += lead * rate - spacing
-            first_us += lead
         self._first = first_us
         self._slack = slack
         self._spacing = spacing
         self._rate = rate
         self._count = count
+        if first_us < now:
+            self._catch_up(now)
+
+    def _catch_up(self, now):
+        """Pulses that are too late to be on time happen now."""
+        while self._count and self._first < now:
+            self._happen(now, 0, 1)
+            self._skip(1)
 
     def emitted(self):
-        count = self._count
-        if count:
+        if self._count:
             now = self._clock.now_us()
             if now >= self._first:
                 self._advance(now)
@@ -68,8 +78,8 @@ class StepperVirtual:
     def commanded(self):
         self.emitted()
         queued = self._queued - self._count
-        for segment in self._more:  # allocates nothing: halt works where memory is out
-            queued -= segment[4]
+        for at in range(_WORDS - 1, len(self._more), _WORDS):
+            queued -= self._more[at]  # allocates nothing: halt works where memory is out
         return queued
 
     def halt(self):
@@ -84,30 +94,37 @@ class StepperVirtual:
     def _advance(self, now):
         """Let every pulse due by ``now`` happen."""
         while self._count and now >= self._first:
-            spacing = self._spacing
-            rate = self._rate
-            due = ((now - self._first) * rate + self._slack) // spacing + 1
+            due = ((now - self._first) * self._rate + self._slack) // self._spacing + 1
             if due < self._count:
-                self._happen(self._first, self._slack, spacing, rate, due)
-                span = due * spacing - self._slack
-                lead = -(-span // rate)
-                self._slack = lead * rate - span
-                self._first += lead
-                self._count -= due
+                self._happen(self._first, self._slack, due)
+                self._skip(due)
                 return
-            self._happen(self._first, self._slack, spacing, rate, self._count)
+            self._happen(self._first, self._slack, self._count)
             self._count = 0
             if self._more:
-                self._first, self._slack, self._spacing, self._rate, self._count = self._more.pop(
-                    0
-                )
+                more = self._more
+                self._first, self._slack, self._spacing, self._rate, self._count = more[:_WORDS]
+                self._more = more[_WORDS:]
 
-    def _happen(self, first, slack, spacing, rate, count):
+    def _skip(self, count):
+        """The next ``count`` pulses of the segment have happened, and more are to come or none."""
+        span = count * self._spacing - self._slack
+        lead = -(-span // self._rate)
+        self._slack = lead * self._rate - span
+        self._first += lead
+        self._count -= count
+
+    def _happen(self, first, slack, count):
+        """``count`` pulses, spaced as those of the segment, happen from ``first`` on."""
         self._emitted += count
         self._plant.move(count)
-        if self._trace is None:
-            return
+        if self._trace is not None:
+            self._write_down(first, slack, count)
+
+    def _write_down(self, first, slack, count):
         run = self._run
+        spacing = self._spacing
+        rate = self._rate
         if run is not None:
             if run[3] == rate:
                 span = run[4] * spacing - run[1]

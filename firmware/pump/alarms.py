@@ -71,9 +71,9 @@ class Alarms:
         self.active = []
         self.action = 0
         self._stopped_us = -1  # since when delivery is stopped, -1: it is not
-        self.on_action = lambda action: None
-        self.on_raised = lambda urgent: None
-        self.on_changed = lambda: None
+        self.on_action = bool  # nothing, nor the next two
+        self.on_raised = bool
+        self.on_changed = int
 
     def _find(self, code):
         for each in self.active:

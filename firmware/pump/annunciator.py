@@ -34,7 +34,7 @@ class Annunciator:
         self._task = None
         self._start = None
         self.sounded_ms = 0
-        self.on_time = lambda: None
+        self.on_time = int  # nothing
         alarms.on_raised = self.raised
         alarms.on_changed = self.kick
 

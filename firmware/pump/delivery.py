@@ -264,11 +264,12 @@ class Delivery:
 
     def _steps_to_mark(self):
         """Steps the reservoir allows before its next mark."""
+        residual_pl = self._ledger.residual_pl()
+        step_pl = self._ledger.step_pl
+        to_empty = (residual_pl - _UNUSABLE_PL) // step_pl
         if self._low_told:
-            return self._whole_steps_to_empty()
-        above_pl = self._ledger.residual_pl() - self._low_threshold_pl()
-        to_low = ceil_div(above_pl, self._ledger.step_pl)
-        return min(to_low, self._whole_steps_to_empty())
+            return to_empty
+        return min(ceil_div(residual_pl - self._low_threshold_pl(), step_pl), to_empty)
 
     def _allowance(self):
         room = self.limits.room()

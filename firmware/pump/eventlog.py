@@ -32,7 +32,7 @@ class EventLog:
         self._told_s = -_AT_ONCE_S
         self._waiting = []  # noted: (code, uptime_us, wall_s, value, cause)
         self.cause = 0
-        self.on_written = lambda: None
+        self.on_written = int  # nothing
         self.on_noted = lambda name, value: None
         self.load = self._records.load
         self.read = self._records.read
@@ -75,6 +75,12 @@ class EventLog:
     def flush(self):
         """Make durable what was noted, together. Raises OSError when it could not be written; it
         is then written with the next."""
+        if self._waiting:
+            self._put()
+        self._records.write()
+        self.on_written()
+
+    def _put(self):
         records = self._records
         while self._waiting:
             code, uptime_us, wall_s, value, cause = self._waiting[0]
@@ -84,8 +90,6 @@ class EventLog:
             body = pack(EVENT_FORMAT, 0, code, flags, cause >> 16, uptime_us, wall_s, value)
             records.put(memoryview(body)[4:])
             self._waiting.pop(0)
-        records.write()
-        self.on_written()
 
     def find(self, first, codes):
         """Code of the first event from number ``first`` on that is in ``codes``; 0 if none is."""

@@ -67,7 +67,7 @@ class Flow:
             self._free()
             return
         if self._stalled_us >= 0:
-            self._look_stalled(steps, made, followed, now_us)
+            self._look_stalled(made, followed, now_us)
         elif followed > 0:
             self._seen_steps = steps
             self._seen_us = now_us
@@ -81,9 +81,10 @@ class Flow:
         if self._stalled_us >= 0 or self._off:
             self._book(steps - turned)
 
-    def _look_stalled(self, steps, made, followed, now_us):
+    def _look_stalled(self, made, followed, now_us):
         if followed + self._per < made or not followed:
             return
+        steps = self._steps
         self._seen_steps = steps
         self._seen_us = now_us
         self._book(steps - self._turned)

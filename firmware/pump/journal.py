@@ -124,7 +124,7 @@ class HotRecord:
 
     The file has a folder of its own: littlefs commits by folder, and what else lies in a folder is
     copied each time its block is compacted. ``layout``: a struct format of unsigned fields, little
-    endian.
+    endian. ``buffer``: the integers as they are stored, and the CRC that ``write`` puts behind.
     """
 
     def __init__(self, folder, layout):
@@ -132,8 +132,8 @@ class HotRecord:
         self._path = folder + "/now"
         self._layout = layout
         self._size = calcsize(layout)
-        self._buffer = bytearray(self._size + _CRC_SIZE)
-        self._body = memoryview(self._buffer)[: self._size]
+        self.buffer = bytearray(self._size + _CRC_SIZE)
+        self._body = memoryview(self.buffer)[: self._size]
         self._file = None
 
     def load(self):
@@ -141,7 +141,7 @@ class HotRecord:
         raw = _read(self._path)
         if raw is None:
             return None
-        if len(raw) != len(self._buffer):
+        if len(raw) != len(self.buffer):
             raise Damaged(self._path)
         if unpack_from("<I", raw, self._size)[0] != crc32(raw[: self._size]):
             raise Damaged(self._path)
@@ -149,6 +149,11 @@ class HotRecord:
 
     def store(self, *values):
         """Make ``values`` durable before returning. Raises OSError when they are not."""
+        pack_into(self._layout, self.buffer, 0, *values)
+        self.write()
+
+    def write(self):
+        """The same of what ``buffer`` holds."""
         file = self._file
         if file is None:
             try:
@@ -156,9 +161,8 @@ class HotRecord:
             except OSError:  # it is there; if it cannot be made, open says so
                 pass
             file = self._file = open(self._path, "wb")
-        pack_into(self._layout, self._buffer, 0, *values)
-        pack_into("<I", self._buffer, self._size, crc32(self._body))
+        pack_into("<I", self.buffer, self._size, crc32(self._body))
         file.seek(0)
-        if file.write(self._buffer) != len(self._buffer):
+        if file.write(self.buffer) != len(self.buffer):
             raise OSError(28)
         file.flush()

@@ -5,6 +5,8 @@ after a power cut the account may count up to one segment that never moved, and 
 While the pump runs it counts what the step generator has emitted.
 """
 
+from struct import pack_into
+
 from pump.journal import Damaged
 from pump.lending import lent, return_module
 
@@ -30,8 +32,7 @@ class Ledger:
 
     def __init__(self, step_pl, emitted, hot, refill_copies):
         self.step_pl = step_pl
-        self.next_event = lambda: 0
-        self.wall_s = lambda: 0
+        self.next_event = self.wall_s = int  # 0
         self.interrupted = None
         self.alive_s = 0
         self.unsure = 0
@@ -57,7 +58,7 @@ class Ledger:
         self.life_programmed_pl = 0
         self.drugs = ()  # (name, ng/mL) in the reservoir, empty when unknown
         self.missed = 0  # steps of this start that the rotor did not follow, less those too many
-        self.before_store = lambda: None
+        self.before_store = int  # nothing
         self._known = True  # False: it could not be read, and stays as it is until a refill
 
     def load(self):
@@ -152,9 +153,10 @@ class Ledger:
         wall_s = self.wall_s()
         if wall_s >> 32:
             wall_s = 0
-        event = self._open_event
-        moved = bolus - self._open_from if event else self.unsure
-        self._hot.store(steps, bolus, moved, event, wall_s)
+        pack_into("<QQ", self._hot.buffer, 0, steps, bolus)
+        bolus = bolus - self._open_from if self._open_event else self.unsure
+        pack_into("<III", self._hot.buffer, 16, bolus, self._open_event, wall_s)
+        self._hot.write()
 
     def bolus_begins(self):
         """Steps from here on are a bolus's, and what is noted next tells so. Motion must be

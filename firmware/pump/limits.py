@@ -22,7 +22,7 @@ _DAY_MARKS = 6  # marks of 10 min in one of the day's
 _HOURS = 24
 _DAY_US = 86_400_000_000
 _GRANTS = 24  # PATIENT_MAX of the table
-NO_LIMIT = 1 << 62
+NO_LIMIT = 1 << 60
 _SLACK_STEPS = 21  # a bolus's segment and one: what a look may be behind
 LAYOUT = "<I8I26I24HI"
 _NONE = 0xFFFF
@@ -97,7 +97,8 @@ class Limits:
             self._lower(steps)
             self._reckon()
         self._seen = steps
-        return self._top - steps
+        top = self._top
+        return top if top >= NO_LIMIT else top - steps
 
     def _lower(self, steps):
         """Stalled volume has left the account, which is at ``steps`` now: so is what marks of

@@ -17,6 +17,7 @@ _LATE_US = 100_000  # a step this late is a fault
 _SPARING_US = 1_000_000  # where steps are spared, one is reserved this long before it is due
 _LOOK_US = 300_000_000  # a basal segment is no longer, so that the rotor is looked at (ALM-3, -4)
 _EARLY_US = 2_000  # a piece is changed this long before its end, so that no step due then is late
+_GO_ON = -1  # in place of an instant
 _SLEEP_MS = 60_000_000  # longest single sleep; asyncio's ticks allow 2**29 ms
 
 
@@ -52,8 +53,7 @@ class Motion:
         self.on_wake = None
         self.allowance = None
         self.on_mark = None
-        self.on_fed = lambda: None
-        self.check_settings = lambda: None
+        self.on_fed = self.check_settings = int  # nothing
 
     def start(self, start_task):
         """Begin feeding. ``start_task(coroutine_function)`` makes a guarded task and returns
@@ -116,62 +116,76 @@ class Motion:
                 self.on_wake()
             if not schedule.rate:
                 return self.wake_us
-            self.check_settings()
-            if not schedule.is_whole():
-                self._faults.latch(FAULT["settings_damaged"], "programme in memory")
-                break
             now_us = self._clock.now_us()
             outstanding = schedule.issued - self._stepper.emitted()
-            close = schedule.spacing < _CLOSE_US * schedule.rate
             if outstanding:
-                last_us = schedule.last_us
+                at_us = schedule.last_us
                 if outstanding < 0:
                     self._faults.latch(FAULT["step_count"], "%d steps too many" % -outstanding)
                     break
-                if now_us > last_us + _LATE_US and now_us > self._changed_us + _LATE_US:
+                if now_us > at_us + _LATE_US and now_us > self._changed_us + _LATE_US:
                     self._faults.latch(FAULT["step_late"], "%d steps overdue" % outstanding)
                     break
-                if not close:
-                    return last_us
-                if now_us < last_us - _LEAD_US:
-                    return last_us - _LEAD_US
-            allowed = self.allowance() - outstanding
-            if allowed <= 0:
-                if outstanding:
-                    return schedule.last_us
-                self.on_mark()
-                continue
-            end_us = schedule.end_us()
-            most = self._bolus_steps if self.bolus else self._basal_steps
-            if self.sparing:
-                if self._ledger.unsure:
-                    self._ledger.settle()
-                most = 1
-                due_us = schedule.next_us() - _SPARING_US
-                if now_us < due_us and due_us < end_us - _SPARING_US:
-                    return due_us
-                self._ledger.unsure = 1
-            most -= outstanding
-            if most > allowed:
-                most = allowed
-            if not self.bolus and most * schedule.spacing > _LOOK_US * schedule.rate:
-                most = max(1, _LOOK_US * schedule.rate // schedule.spacing)
-            if most <= 0:  # all that may be reserved is queued: look again in a millisecond
-                return now_us
-            count = schedule.segment(most)
-            if count == 0:
-                if outstanding:
-                    return schedule.last_us
-                if now_us < end_us - _EARLY_US:
-                    return end_us - _EARLY_US
-                self.on_piece_end(end_us)
-                continue
-            late_us = now_us - schedule.first_us
-            if late_us > _LATE_US and now_us > self._changed_us + _LATE_US:
-                self._faults.latch(FAULT["step_late"], "%d us late" % late_us)
-                break
-            self._ledger.reserve(schedule.issued)
-            self._stepper.queue(
-                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
-            )
+                if schedule.spacing >= _CLOSE_US * schedule.rate:
+                    return at_us
+                if now_us < at_us - _LEAD_US:
+                    return at_us - _LEAD_US
+            at_us = self._next(now_us, outstanding)
+            if at_us != _GO_ON:
+                return at_us
         return None
+
+    # MicroPython makes a call of eleven words at most, arguments and all, without the heap, where
+    # looking for room takes longer than the call.
+
+    def _next(self, now_us, outstanding):
+        """Queue the next segment, once what it comes from is found whole: _GO_ON. Else the instant
+        to come back at, or None when a fault was latched."""
+        schedule = self._schedule
+        self.check_settings()
+        if not schedule.is_whole():
+            self._faults.latch(FAULT["settings_damaged"], "programme in memory")
+            return None
+        allowed = self.allowance() - outstanding
+        if allowed <= 0:
+            if outstanding:
+                return schedule.last_us
+            self.on_mark()
+            return _GO_ON
+        most = self._bolus_steps if self.bolus else self._basal_steps
+        if self.sparing:
+            if self._ledger.unsure:
+                self._ledger.settle()
+            most = 1
+            at_us = schedule.next_us() - _SPARING_US
+            if now_us < at_us < schedule.end_us() - _SPARING_US:
+                return at_us
+            self._ledger.unsure = 1
+        most -= outstanding
+        if most > allowed:
+            most = allowed
+        if not self.bolus and most * schedule.spacing > _LOOK_US * schedule.rate:
+            most = max(1, _LOOK_US * schedule.rate // schedule.spacing)
+        if most <= 0:  # all that may be reserved is queued: look again in a millisecond
+            return now_us
+        most = schedule.segment(most)
+        if most:
+            return self._queue(now_us, most)
+        if outstanding:
+            return schedule.last_us
+        at_us = schedule.end_us()
+        if now_us < at_us - _EARLY_US:
+            return at_us - _EARLY_US
+        self.on_piece_end(at_us)
+        return _GO_ON
+
+    def _queue(self, now_us, count):
+        schedule = self._schedule
+        if now_us > schedule.first_us + _LATE_US and now_us > self._changed_us + _LATE_US:
+            self._faults.latch(FAULT["step_late"], "%d us late" % (now_us - schedule.first_us))
+            return None
+        self._ledger.reserve(schedule.issued)
+        self._stepper.queue(
+            schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+        )
+        return _GO_ON

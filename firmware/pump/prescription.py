@@ -97,16 +97,15 @@ class PrescriptionStore:
         self._sum = self._doses()
 
     def _doses(self):
-        current = self.current
-        bridge = self.bridge
         total = 1 if self.halted is True else 0 if self.halted is False else -1
-        total += 3 * bridge[0] + 5 * bridge[1] + 7 * bridge[2] + 9 * self.utc_offset_min
-        if current is not None:
+        total += 3 * self.bridge[0] + 5 * self.bridge[1] + 7 * self.bridge[2]
+        total += 9 * self.utc_offset_min
+        if self.current is not None:
             weight = 11
             for name in _NUMBERS:
-                total += weight * current[name]
+                total += self.current[name] * weight
                 weight += 2
-            if crc32(current["parts"]) != current["parts_crc"]:
+            if crc32(self.current["parts"]) != self.current["parts_crc"]:
                 total = -1
         return total
 

@@ -244,8 +244,10 @@ class RecordLog:
     def write(self):
         """Make durable what was put. Raises OSError; the records stay and go with the next
         write."""
-        if not self._unwritten:
-            return
+        if self._unwritten:
+            self._write()
+
+    def _write(self):
         last = self.next - 1
         slot = last % self._batch // self._per_slot
         end = _HEAD + (last % self._per_slot + 1) * self._size

@@ -67,31 +67,23 @@ class Schedule:
         if rate == 0:
             return 0
         spacing = self.spacing
-        phase = self._phase
-        left = self._left
-        if left is not None:
-            count = (left + phase) // spacing
-            if count == 0:
+        if self._left is not None:
+            most = min(most, (self._left + self._phase) // spacing)
+            if most <= 0:
                 return 0
-            if count < most:
-                most = count
-        base = self._base_us
-        to_first = spacing - phase
-        lead = -(-to_first // rate)
-        slack = lead * rate - to_first
-        first = base + lead
-        span = (most - 1) * spacing - slack
-        last = first - (-span // rate)
-        covered = (last - base) * rate
-        if left is not None:  # may fall below 0 by less than a microsecond's volume until settled
-            self._left = left - covered
-            self._left_guard += 3 * covered
-        self._phase = phase + covered - most * spacing
-        self._base_us = last
+        units = spacing - self._phase
+        us = -(-units // rate)
+        self.slack = us * rate - units
+        self.first_us = self._base_us + us
+        units = (most - 1) * spacing - self.slack
+        self.last_us = self.first_us - (-units // rate)
+        units = (self.last_us - self._base_us) * rate
+        if self._left is not None:  # may fall below 0 by less than a microsecond's until settled
+            self._left -= units
+            self._left_guard += 3 * units
+        self._phase += units - most * spacing
+        self._base_us = self.last_us
         self.issued += most
-        self.first_us = first
-        self.slack = slack
-        self.last_us = last
         return most
 
     def give_back(self, count):

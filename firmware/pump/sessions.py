@@ -63,7 +63,7 @@ class Sessions:
         self._failures = 0
         self._barred_us = 0
         self._record_us = 0
-        self.on_end = lambda: None
+        self.on_end = int  # nothing
 
     def load(self):
         """Read the keys. What is damaged is told, and nobody has one. Raises OSError."""

@@ -160,7 +160,7 @@ class AccountFirst(StepperVirtual):
 
     def queue(self, first_us, slack, spacing, rate, count):
         stored = HotRecord(ROOT + "/steps", HOT_LAYOUT).load()
-        outstanding = self._count + sum(segment[4] for segment in self._more)
+        outstanding = self._count + sum(self._more[4::5])
         assert stored[0] >= self.start_steps + self.emitted() + outstanding + count, stored
         AccountFirst.segments += 1
         super().queue(first_us, slack, spacing, rate, count)

@@ -151,15 +151,15 @@ BUGS = (
     Bug(
         "a segment is accounted for after it is handed to the step generator",
         "firmware/pump/motion.py",
-        """            self._ledger.reserve(schedule.issued)
-            self._stepper.queue(
-                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
-            )
+        """        self._ledger.reserve(schedule.issued)
+        self._stepper.queue(
+            schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+        )
 """,
-        """            self._stepper.queue(
-                schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
-            )
-            self._ledger.reserve(schedule.issued)
+        """        self._stepper.queue(
+            schedule.first_us, schedule.slack, schedule.spacing, schedule.rate, count
+        )
+        self._ledger.reserve(schedule.issued)
 """,
         "test_motion.py::test_a_segment_is_durable_before_its_first_pulse",
     ),
@@ -250,7 +250,7 @@ BUGS = (
     Bug(
         "the remainder of each segment is dropped",
         "firmware/pump/schedule.py",
-        "        self._phase = phase + covered - most * spacing\n",
+        "        self._phase += units - most * spacing\n",
         "        self._phase = 0\n",
         "test_schedule.py::test_no_drift_after_a_hundred_thousand_segments",
     ),
@@ -420,15 +420,15 @@ BUGS = (
     Bug(
         "settings in memory are not checked before a segment",
         "firmware/pump/motion.py",
-        "            self.check_settings()\n",
+        "        self.check_settings()\n",
         "",
         "test_dose_in_memory.py::test_every_flipped_bit_of_the_prescription_stops_before_the_next_segment",
     ),
     Bug(
         "the numbers of the programme are not checked before a segment",
         "firmware/pump/motion.py",
-        "            if not schedule.is_whole():\n",
-        "            if False:\n",
+        "        if not schedule.is_whole():\n",
+        "        if False:\n",
         "test_dose_in_memory.py::test_every_flipped_bit_of_the_programme_stops_before_the_next_segment",
     ),
     Bug(
@@ -469,8 +469,8 @@ BUGS = (
     Bug(
         "the simulated flash sets bits without an erase",
         "boards/virtual/nor_flash.py",
-        '                if int.from_bytes(old, "little") & bits != bits:\n',
-        "                if False:\n",
+        '        if int.from_bytes(self._page, "little") & bits != bits:\n',
+        "        if False:\n",
         "test_nor_flash.py::test_bits_only_fall",
     ),
     Bug(
