@@ -92,7 +92,7 @@ def make(app, board):
             app.log,
             app.faults,
         )
-        app.ledger.before_store = app.flow.look
+        app.ledger.before_store = app.flow.look  # pyright: ignore
         app.turned = getattr(rotor, "turned", None)
     app.supervisor = Supervisor(
         app.clock, getattr(board, "watchdog", None), app.motion, app.faults
@@ -109,9 +109,9 @@ def make(app, board):
     app.annunciator.on_time = app.write_log
     app.log.on_noted = app.noted
     app.ledger.next_event = app.next_event
-    app.ledger.wall_s = app.wall.best_s
-    app.log.on_written = app.ledger.events_written
-    app.motion.check_settings = app.store.check_doses
+    app.ledger.wall_s = app.wall.best_s  # pyright: ignore
+    app.log.on_written = app.ledger.events_written  # pyright: ignore
+    app.motion.check_settings = app.store.check_doses  # pyright: ignore
     app.faults.stops.append(board.stepper.halt)
     app.faults.stops.append(app.delivery.fault_stop)
     app.faults.on_latch = app.log_fault
