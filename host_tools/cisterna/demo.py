@@ -1,6 +1,7 @@
 """``make demo``: one story on a virtual pump, with the real firmware behind a real serial port.
 
-What the pump says is shown beside what the plant knows; the table at the end balances to the step.
+What the pump says is shown beside what the plant knows. The table at the end balances to the step,
+but for the one that the rotor sensor cannot tell after the motor has jammed.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from rich.text import Text
 from cisterna import amounts
 from cisterna.bench import DAY_US
 from cisterna.bench_virtual import VirtualBench
-from cisterna.errors import CisternaError
+from cisterna.errors import CisternaError, Refused
 from cisterna.prescription import NOTICE, Therapy, load, shipped
 from cisterna.programme import ExactProgramme
-from cisterna.programmer import Programmer
+from cisterna.programmer import Alarm, Programmer
 from cisterna.report import (
     BalanceRow,
     EventRow,
@@ -39,10 +40,14 @@ DAYS = 30
 BOLUS = "10 ug"
 BOLUS_OVER = "10 min"
 DAYS_AFTER = 10
+JAM_US = 6 * 3_600_000_000  # how long the motor is jammed
+JAM_LOOK_US = 613_000_000
+HEARD_US = 60_000_000  # an alarm that is listed has been heard by then
 START_WALL_S = 1_767_600_000  # 2026-01-05 08:00 UTC, a Monday: the story's own clock
 # Between two looks: no multiple of the time between two steps, so that looks fall anywhere in it.
 LOOK_US = 21_577_300_000
 BOLUS_LOOK_US = 23_300_000
+ACCOUNT_PL = 20_000_000  # after a jam the account is that close to the truth (ALM-3)
 SYRINGE_NL = 100_000  # a refill syringe is read to 0.1 mL
 
 _WIDTH = 80  # columns at most
@@ -63,6 +68,8 @@ class _Run:
     samples: list[DeliverySample] = field(default_factory=list[DeliverySample])
     markers: list[Marker] = field(default_factory=list[Marker])
     start_us: int = 0
+    at_refill_pl: int = 0  # what the plant had delivered
+    unknown_pl: int = 0  # what the rotor sensor could not tell
 
     def now_us(self) -> int:
         """Time since delivery began."""
@@ -111,13 +118,16 @@ def run(out_dir: Path, *, seed: int = 1, console: Console | None = None) -> Repo
     therapy = loaded.therapy
 
     _step(say, 1, "A virtual pump boots: firmware in the MicroPython VM, behind a serial port")
-    with VirtualBench(seed=seed, trace=False) as bench:
+    with VirtualBench(seed=seed, trace=False, paired=False) as bench:
         say.print(f"   its port is {bench.port}")
         with bench.programmer() as pump:
             tale = _Run(bench, pump)
             _found(say, pump)
+            _pair(say, bench, pump)
             _programme(say, tale, path, therapy)
-            _thirty_days(say, tale)
+            _days(say, tale, 5)
+            _jam(say, tale)
+            _days(say, tale, 7)
             _bolus(say, tale, therapy)
             refill = _refill(say, tale, therapy)
             _ten_more_days(say, tale)
@@ -125,7 +135,7 @@ def run(out_dir: Path, *, seed: int = 1, console: Console | None = None) -> Repo
             _log(say, data)
             _balance(say, data)
     paths = write_report(data, out_dir)
-    _step(say, 9, f"Report and pictures, {time.monotonic() - began:.0f} s after the start")
+    _step(say, 12, f"Report and pictures, {time.monotonic() - began:.0f} s after the start")
     for name in (paths.html, *paths.pngs):
         say.print(f"   {name}", soft_wrap=True)
     if not all(row.balances for row in data.balance):
@@ -174,6 +184,20 @@ def _found(say: Console, pump: Programmer) -> None:
     )
 
 
+def _pair(say: Console, bench: VirtualBench, pump: Programmer) -> None:
+    _step(say, 3, "It is paired: a key is made on the pump while its service button is held")
+    try:
+        pump.session.pair()
+    except Refused as refusal:
+        say.print(f"   without the button: refused, {refusal.name}")
+    with bench.hold_service():
+        pump.session.pair()
+    key = pump.session.keys.get(pump.identity.serial, pump.session.role)
+    if key is None:
+        raise CisternaError("the pump was paired, and there is no key")
+    say.print(f"   with it held: key {key.generation} of the role {key.role}; the link is sealed")
+
+
 def _therapy_rows(therapy: Therapy) -> list[tuple[str, str]]:
     total = therapy.day_total
     return [
@@ -193,7 +217,7 @@ def _therapy_rows(therapy: Therapy) -> list[tuple[str, str]]:
 
 
 def _programme(say: Console, tale: _Run, path: Path, therapy: Therapy) -> None:
-    _step(say, 3, f"The prescription {path.name}: shown, checked, committed, read back")
+    _step(say, 4, f"The prescription {path.name}: shown, checked, committed, read back")
     _rows(say, _therapy_rows(therapy))
     pump = tale.pump
     pump.set_clock(START_WALL_S)
@@ -211,8 +235,10 @@ def _programme(say: Console, tale: _Run, path: Path, therapy: Therapy) -> None:
     tale.sample()
 
 
-def _thirty_days(say: Console, tale: _Run) -> None:
-    _step(say, 4, f"{DAYS} days pass")
+def _days(say: Console, tale: _Run, number: int) -> None:
+    """Half of DAYS."""
+    days = DAYS // 2
+    _step(say, number, f"{days} days pass")
     columns = (
         TextColumn("   simulated days"),
         BarColumn(bar_width=40),
@@ -221,14 +247,14 @@ def _thirty_days(say: Console, tale: _Run) -> None:
     )
     start = time.monotonic()
     with Progress(*columns, console=say, transient=True) as progress:
-        task = progress.add_task("", total=DAYS)
+        task = progress.add_task("", total=days)
         tale.pass_time(
-            DAYS * DAY_US, LOOK_US, lambda passed_us: progress.advance(task, passed_us / DAY_US)
+            days * DAY_US, LOOK_US, lambda passed_us: progress.advance(task, passed_us / DAY_US)
         )
     seconds = time.monotonic() - start
     truth = tale.bench.truth()
     said = tale.pump.account()
-    factor = DAYS * 86_400 / seconds
+    factor = days * 86_400 / seconds
     _rows(
         say,
         [
@@ -240,7 +266,7 @@ def _thirty_days(say: Console, tale: _Run) -> None:
 
 
 def _bolus(say: Console, tale: _Run, therapy: Therapy) -> None:
-    _step(say, 5, f"A single bolus: {BOLUS} over {BOLUS_OVER}")
+    _step(say, 8, f"A single bolus: {BOLUS} over {BOLUS_OVER}")
     prepared = tale.pump.prepare_bolus(BOLUS, BOLUS_OVER)
     echo = prepared.echo
     _rows(
@@ -276,11 +302,63 @@ def _bolus(say: Console, tale: _Run, therapy: Therapy) -> None:
     )
 
 
+def _jam(say: Console, tale: _Run) -> None:
+    _step(say, 6, f"The motor jams for {JAM_US // 3_600_000_000} h, as in an MRI scanner")
+    bench, pump = tale.bench, tale.pump
+    heard: list[tuple[int, int]] = []
+    bench.listen(lambda time_us, hz: heard.append((time_us, hz)))
+    began = bench.truth()
+    tale.markers.append(Marker(tale.now_us(), "jam"))
+    bench.inject("stall")
+    left_us = JAM_US
+    listed: list[Alarm] = []
+    while not listed:
+        tale.pass_time(JAM_LOOK_US, JAM_LOOK_US)
+        left_us -= JAM_LOOK_US
+        if left_us <= 0:
+            raise CisternaError("the motor is jammed, and no alarm tells it")
+        listed = [alarm for alarm in pump.alarms().listed if alarm.name == "stall"]
+    bench.advance(us=HEARD_US)
+    left_us -= HEARD_US
+    (alarm,) = listed
+    now_us = bench.truth()["time_us"]
+    raised_us = now_us - HEARD_US - alarm.age_s * 1_000_000
+    tones = [hz for time_us, hz in heard if hz and time_us > began["time_us"]]
+    if not tones:
+        raise CisternaError("the alarm is listed, and nobody can hear it")
+    pump.acknowledge(alarm.instance)
+    tale.pass_time(left_us, JAM_LOOK_US)
+    jammed = bench.truth()
+    bench.clear("stall")
+    tale.pass_time(JAM_LOOK_US * 4, JAM_LOOK_US)
+    after, account = bench.truth(), pump.account()
+    if [each for each in pump.alarms().listed if each.name == "stall"]:
+        raise CisternaError("the motor turns again, and the alarm stands")
+    missed_pl = (jammed["pulses"] - began["pulses"]) * after["step_pl"]
+    off_pl = account.lifetime_pl - after["delivered_pl"]
+    _rows(
+        say,
+        [
+            ("alarm", f"{alarm.text}, after {(raised_us - began['time_us']) / 60e6:.0f} min"),
+            ("heard", f"{' and '.join(f'{hz:,}' for hz in dict.fromkeys(tones))} Hz"),
+            ("remedy", alarm.remedy),
+            ("acknowledged", f"instance {alarm.instance}; it is silent while the cause stands"),
+            ("never delivered", _volume(missed_pl, after["step_pl"])),
+            ("taken out", _volume(account.missed_pl, after["step_pl"])),
+            ("account - plant", f"{amounts.format_volume_pl(off_pl)}: the sensor cannot tell"),
+        ],
+    )
+    if not 0 <= off_pl <= ACCOUNT_PL:
+        raise DoesNotBalance(f"after the jam the account is off by {off_pl} pL")
+    tale.unknown_pl = off_pl
+
+
 def _refill(say: Console, tale: _Run, therapy: Therapy) -> RefillSummary:
-    _step(say, 6, "A refill: what is left is aspirated and measured, and the pump is told")
+    _step(say, 9, "A refill: what is left is aspirated and measured, and the pump is told")
     aspirated_nl = tale.bench.refill_reservoir(therapy.capacity_nl)
     measured_nl = round(aspirated_nl / SYRINGE_NL) * SYRINGE_NL
     now_us = tale.now_us()
+    tale.at_refill_pl = tale.bench.truth()["delivered_pl"]
     done = tale.pump.refill(measured_nl, therapy.capacity_nl, "scheduled")
     echo = done.echo
     tale.markers.append(Marker(now_us, "refill"))
@@ -318,7 +396,7 @@ def _refill(say: Console, tale: _Run, therapy: Therapy) -> RefillSummary:
 
 
 def _ten_more_days(say: Console, tale: _Run) -> None:
-    _step(say, 7, f"{DAYS_AFTER} more days on the new filling")
+    _step(say, 10, f"{DAYS_AFTER} more days on the new filling")
     tale.pass_time(DAYS_AFTER * DAY_US, LOOK_US)
     forecast = _forecast(tale)
     low_us = forecast.low_us
@@ -338,7 +416,6 @@ def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportD
     who = tale.pump.identity
     account = tale.pump.account()
     truth = tale.bench.truth()
-    at_refill_pl = account.lifetime_pl - account.delivered_pl
     step_pl = truth["step_pl"]
     lifetime = BalanceRow(
         "Delivered in its lifetime",
@@ -346,6 +423,7 @@ def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportD
         account.lifetime_pl,
         truth["steps"],
         truth["delivered_pl"],
+        unknown_pl=tale.unknown_pl,
     )
     return ReportData(
         title="Forty days of a virtual pump",
@@ -375,7 +453,7 @@ def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportD
                 fill_pl=account.fill_pl,
                 delivered_pl=account.delivered_pl,
                 residual_pl=account.residual_pl,
-                true_delivered_pl=truth["delivered_pl"] - at_refill_pl,
+                true_delivered_pl=truth["delivered_pl"] - tale.at_refill_pl,
                 true_residual_pl=truth["residual_pl"],
             ),
             lifetime,
@@ -385,7 +463,7 @@ def _report_data(tale: _Run, therapy: Therapy, refill: RefillSummary) -> ReportD
 
 
 def _log(say: Console, data: ReportData) -> None:
-    _step(say, 8, "The event log, and the account against the plant")
+    _step(say, 11, "The event log, and the account against the plant")
     rows = [("event", "time", "what")]
     for event in data.events:
         seconds = event.wall_s or START_WALL_S

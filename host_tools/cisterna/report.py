@@ -60,7 +60,8 @@ class BalanceRow:
 
     ``steps``, ``volume_pl``: by the pump's account, ``steps`` None where the volume is no whole
     number of steps. ``truth_steps``, ``truth_pl``: by the plant, None where it has no such number.
-    ``is_check``: a sum that must be zero.
+    ``is_check``: a sum that must be zero. ``unknown_pl``: what the pump's instruments cannot tell
+    and the account may say too much, as after a stall of the motor.
     """
 
     name: str
@@ -69,6 +70,7 @@ class BalanceRow:
     truth_steps: int | None = None
     truth_pl: int | None = None
     is_check: bool = False
+    unknown_pl: int = 0
 
     @property
     def difference_pl(self) -> int | None:
@@ -77,8 +79,9 @@ class BalanceRow:
 
     @property
     def balances(self) -> bool:
-        """True unless the account differs from the truth, or a check is not zero."""
-        if self.difference_pl:
+        """True unless the account differs from the truth by more than is unknown, or a check is
+        not zero."""
+        if not 0 <= (self.difference_pl or 0) <= self.unknown_pl:
             return False
         return not (self.is_check and (self.volume_pl or self.truth_pl))
 
@@ -439,7 +442,10 @@ def _balance(data: ReportData) -> str:
         names = ", ".join(_text(row.name) for row in off)
         verdict = _verdict(False, f"The account does NOT balance: {names}.")
     elif with_truth or any(row.is_check for row in rows):
-        verdict = _verdict(True, "The account balances to the picolitre.")
+        unknown_pl = max(row.difference_pl or 0 for row in rows)
+        but = f", but for {volume_text(unknown_pl)} that the rotor sensor cannot tell"
+        how = but if unknown_pl else " to the picolitre"
+        verdict = _verdict(True, f"The account balances{how}.")
     else:
         verdict = ""
     compared = "" if with_truth else " No instrument was there to compare it with."
