@@ -185,8 +185,8 @@ _AGAIN = ("later", "in the next session", "after a restart")
 
 def replays(bench: Bench, seed: int, few: bool = False) -> int:  # noqa: ARG001
     """SEC-4: every packet of a conversation again: in its turn, later, in the next session, and
-    after the power was away where the bench has a switch. ``few``: a short conversation, and not
-    all of that."""
+    after the power was away where the bench has a switch. ``few``: a short conversation, in its
+    turn and in the next session."""
     kept = 2 if few else 6
     line = Between(bench.link(), lambda _: list(line.sent[:-1][-kept:]))
     with connect(line, "clinician", keys=bench.keys) as pump:
@@ -199,7 +199,7 @@ def replays(bench: Bench, seed: int, few: bool = False) -> int:  # noqa: ARG001
     before = state(bench)
     recorded = line.sent + line.heard
     sent = line.forged
-    for what in _AGAIN[2:] if few else _AGAIN:
+    for what in _AGAIN[1:2] if few else _AGAIN:
         allowed = _AT_A_START if what == "after a restart" else ()
         if what == "after a restart":
             if "power" not in bench.offers:
