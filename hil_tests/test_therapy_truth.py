@@ -216,6 +216,40 @@ def test_a_refill_is_flagged_from_a_hundredth_of_a_millilitre_on(
     assert refusal.value.name == "bad_text"
 
 
+def _patients(pump: Programmer) -> list[str]:
+    return [event.name for event in pump.log() if event.name.startswith("patient_")]
+
+
+@pytest.mark.requirement("THE-2")
+@pytest.mark.needs("advance", "truth", "refill", "patient")
+def test_the_patients_button_asks_as_the_message_does(bench: Bench, pump: Programmer) -> None:
+    filled(bench, pump, 500_000)
+
+    def moved(seconds: float, then_s: float = 40) -> int:
+        before = bench.truth()["steps"]
+        bench.press_patient(seconds)
+        bench.advance(seconds=then_s)
+        return bench.truth()["steps"] - before
+
+    assert moved(0.3) <= 1  # not permitted: the basal rate, a step every 43 s
+    prescribe(pump, **PATIENT)
+    assert moved(0.02) <= 1  # a spike is no press
+    assert _patients(pump) == ["patient_refused"]
+    steps = moved(1)  # 10 uL in 300 s: a step every 3 s
+    assert 12 <= steps <= 15
+    assert _patients(pump) == ["patient_refused", "patient_granted"]
+    assert pump.status().mode == messages.PATIENT_BOLUS
+    assert moved(0.3, 270) + steps <= 102  # within the lockout it changes nothing
+    bench.advance(seconds=20)
+    assert pump.status().mode == messages.SIMPLE_CONTINUOUS
+    assert moved(0.3) <= 2
+    events = [event for event in pump.log() if event.name.startswith("patient_")]
+    assert [event.name for event in events[1:]] == ["patient_granted"] + 2 * ["patient_refused"]
+    assert [event.value for event in events[2:]] == 2 * [messages.REFUSAL["lockout"]]
+    with bench.programmer("patient") as patient, pytest.raises(Refused, match="lockout"):
+        patient.confirm(patient.prepare(messages.REQUEST_BOLUS, {}))
+
+
 @pytest.mark.requirement("ACC-6")
 @pytest.mark.needs("advance", "truth", "refill", "days")
 @pytest.mark.parametrize("patient", [False, True])

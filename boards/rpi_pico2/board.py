@@ -83,6 +83,12 @@ class Board:
         self.service_button = ButtonPin(
             Pin(pins["service"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
         )
+        if "patient" in pins:
+            from drivers.button_wait import ButtonWait  # takes memory only if used
+
+            self.patient_button = ButtonWait(
+                Pin(pins["patient"], Pin.IN, Pin.PULL_UP), BOARD["service"]["active"]
+            )
         self.port = SerialStdio()
 
 

@@ -23,6 +23,7 @@ from devices_virtual import (
     ButtonVirtual,
     RotorVirtual,
     SounderVirtual,
+    WaitedButtonVirtual,
     WatchdogVirtual,
 )
 from plant import Plant
@@ -87,6 +88,7 @@ class Board:
         self.battery = BatteryVirtual(self.plant)
         self.watchdog = WatchdogVirtual(config["watchdog_ms"], self.world)
         self.service_button = ButtonVirtual(config["service"])
+        self.patient_button = WaitedButtonVirtual()
         self.port = _TelemetryPort(config["telemetry_fd"], self.world)
         self.flash = nor_flash.NorFlash(config["flash"], config["seed"])
         self.flash.on_cut = self._power_gone
@@ -102,6 +104,7 @@ class Board:
                 "refill": self._refill,
                 "battery": self._battery,
                 "service": self._service,
+                "patient": self._patient,
                 "trace": self._flush_trace,
                 "listen": self._listen,
                 "hang": self._hang,
@@ -220,6 +223,10 @@ class Board:
 
     def _service(self, request):
         self.service_button.held = request["held"]
+        return {}
+
+    def _patient(self, request):
+        self.patient_button.press(request["held"])
         return {}
 
     def _listen(self, request):

@@ -8,6 +8,8 @@ from asyncio import Event, sleep_ms
 
 from world import FREE
 
+_BOUNCE_MS = 30
+
 
 class RotorVirtual:
     """The rotor sensor: sees what the rotor does, whatever the pulses say."""
@@ -101,3 +103,25 @@ class ButtonVirtual:
 
     def pressed(self):
         return self.held
+
+
+class WaitedButtonVirtual(ButtonVirtual):
+    """The patient's: the bench calls ``press``."""
+
+    def __init__(self):
+        super().__init__(False)
+        self._event = Event()
+
+    def press(self, held):
+        """Down from now on, or let go."""
+        self.held = held
+        if held:
+            self._event.set()
+
+    async def wait_press(self):
+        while True:
+            await self._event.wait()
+            await sleep_ms(_BOUNCE_MS)
+            self._event.clear()
+            if self.held:
+                return

@@ -179,6 +179,11 @@ def make(app, board):
         ("request_bolus", "get_therapy"),
         (app.clock, app.wall, app.delivery, app.ledger, app.store, app.log),
     )
+    button = getattr(board, "patient_button", None)
+    if button is not None:
+        from pump.pressing import hear
+
+        app.start_task(lambda: hear(button, patient, app.annunciator))
     upkeep = LentGroup(
         "upkeep",
         "UpkeepCommands",

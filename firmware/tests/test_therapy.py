@@ -35,6 +35,7 @@ from pump_wire.messages import (
 
 TIMEOUT_S = 240
 REQUIREMENTS = {
+    "test_the_patients_button_does_not_bounce": ["THE-2"],
     "test_flex_runs_its_steps_at_local_time_and_exactly": ["THE-1"],
     "test_flex_with_the_clock_set_by_an_hour_repeats_and_skips_nothing": ["DEL-8"],
     "test_periodic_boluses_come_at_their_instants_whatever_the_clock": ["DEL-8"],
@@ -315,6 +316,33 @@ def test_patient_bolus_keeps_lockout_and_maximum_also_over_a_restart():
         assert starts[i] - starts[i - 3] >= DAY_US
     asked = sum(event[1].startswith("patient_") for event in pump.each_event())
     assert asked == 200
+
+
+def test_the_patients_button_does_not_bounce():
+    pump = treated(**PATIENT)
+    pump.advance(SECOND_US)
+    button = pump.board.patient_button
+    before = pump.steps
+    for _ in range(5):  # 5 ms each: no press
+        button.press(True)
+        pump.advance(5_000)
+        button.press(False)
+        pump.advance(100_000)
+    assert patients(pump) == []
+    for held in (True, False, True, False, True):  # one press
+        button.press(held)
+        pump.advance(3_000)
+    pump.advance(10 * SECOND_US)
+    for held in (False, True, False):
+        button.press(held)
+        pump.advance(3_000)
+    pump.advance(HOUR_US)
+    assert [event[1] for event in patients(pump)] == ["patient_granted"]
+    assert 100 <= pump.steps - before <= 100 + 417
+    button.press(True)
+    pump.advance(HOUR_US)
+    assert [event[1] for event in patients(pump)][1:] == ["patient_refused"]
+    assert pump.fault == ""
 
 
 # -- priming and bridge bolus ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ import compiled_first  # noqa: F401
 import nor_flash
 import vfs
 import world
-from devices_virtual import RotorVirtual, SounderVirtual
+from devices_virtual import RotorVirtual, SounderVirtual, WaitedButtonVirtual
 from plant import Plant
 from random_numbers import Random
 from stepper_virtual import StepperVirtual
@@ -208,6 +208,7 @@ class Pump:
         self.board.battery = self.battery
         self.board.watchdog = self.watchdog
         self.battery = self.watchdog = None
+        self.board.patient_button = WaitedButtonVirtual()
         self.board.sounder = SounderVirtual(lambda: self.world.now_us, self._trace)
         if self.breaking:
             self.breaking(self.board)

@@ -52,9 +52,9 @@ class Bench(abc.ABC):
     ``offers``, some of: advance, days (a simulated day takes a second, not minutes), truth, edges,
     runs, power, flash_cuts (of power, at a flash operation), power_cuts (at any instant too),
     cable, chip (counts of the processor and its flash), inject, refill, flash_files, service (its
-    button can be pressed), rotor (the plant turns the pump's rotor sensor), battery (its voltage
-    can be set), tone (edges() tells what sounds), counter (of pulses on the pin),
-    scale (a balance).
+    button can be pressed), patient (the patient's button can be pressed), rotor (the plant turns
+    the pump's rotor sensor), battery (its voltage can be set), tone (edges() tells what sounds),
+    counter (of pulses on the pin), scale (a balance).
     """
 
     name: str
@@ -191,6 +191,19 @@ class Bench(abc.ABC):
     def set_service(self, held: bool) -> None:
         """The service button is held down from now on, or let go."""
         raise self._lacking("service button")
+
+    def press_patient(self, seconds: float = 0.3) -> None:
+        """Press the patient's button, let ``seconds`` of the bench's time pass, let it go. Less
+        than 30 ms is no press."""
+        self.set_patient(True)
+        try:
+            self.advance(us=round(seconds * 1_000_000))
+        finally:
+            self.set_patient(False)
+
+    def set_patient(self, held: bool) -> None:
+        """The patient's button is held down from now on, or let go."""
+        raise self._lacking("patient's button")
 
     def set_battery(self, battery_mv: int) -> None:
         """The pump's battery has ``battery_mv`` from now on."""

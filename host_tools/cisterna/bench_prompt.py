@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_YEARS_US = 100 * 365 * DAY_US  # advance at most this much at once
 _SLICES = 100  # of a long advance, for its progress bar
 _LONGEST_UNSHOWN_US = DAY_US
+_PRESS_S = 0.3
 
 PLANT_FAULTS = (
     *("slip", "free_run", "leak", "occlusion", "empty", "sensor_stuck", "sensor_noisy"),
@@ -40,6 +42,7 @@ _HELP = (
     ("inject slip 60000", "another fault, with its amount: " + ", ".join(PLANT_FAULTS)),
     ("press", "hold the service button down, as pairing wants it"),
     ("release", "let it go"),
+    ("ask", "press the patient's button, which asks for a bolus"),
     ("cut", "take the pump's power away"),
     ("on", "give it back"),
     ("help", "this list"),
@@ -83,6 +86,7 @@ class Prompt:
             "inject": self._inject,
             "press": self._press,
             "release": self._release,
+            "ask": self._ask,
             "cut": self._cut,
             "on": self._on,
             "help": self._help,
@@ -203,6 +207,15 @@ class Prompt:
         with self._pump.lock:
             self._pump.bench.set_service(False)
         screens.note(self._shown, "the service button is let go")
+
+    def _ask(self, _: str) -> None:
+        with self._pump.lock:
+            self._pump.bench.set_patient(True)
+        time.sleep(_PRESS_S)
+        with self._pump.lock:
+            self._pump.bench.set_patient(False)
+        screens.note(self._shown, "the patient's button was pressed; what came of it:")
+        screens.note(self._shown, "  cisterna log")
 
     def _cut(self, _: str) -> None:
         with self._pump.lock:

@@ -93,6 +93,7 @@ class VirtualBench(Bench):
             "refill",
             "flash_files",
             "service",
+            "patient",
             "rotor",
             "battery",
             "tone",
@@ -520,6 +521,9 @@ class VirtualBench(Bench):
         self._service_held = held
         if self._process is not None:
             self._ask("service", held=held)
+
+    def set_patient(self, held: bool) -> None:
+        self._ask("patient", held=held)
 
     def set_battery(self, battery_mv: int) -> None:
         self._ask("battery", mv=battery_mv)

@@ -240,6 +240,7 @@ def test_its_devices_call_only_what_there_is(name: str) -> None:
         ("battery", (("read_mv",),)),
         ("watchdog", (("start",), ("feed",))),
         ("service_button", (("pressed",),)),
+        ("patient_button", (("pressed",),)),
         ("rotor", (("count",),)),
     ):
         thing = getattr(board, device, None)
