@@ -102,9 +102,11 @@ class StepperVirtual:
             self._happen(self._first, self._slack, self._count)
             self._count = 0
             if self._more:
-                more = self._more
-                self._first, self._slack, self._spacing, self._rate, self._count = more[:_WORDS]
-                self._more = more[_WORDS:]
+                self._first = self._more.pop(0)
+                self._slack = self._more.pop(0)
+                self._spacing = self._more.pop(0)
+                self._rate = self._more.pop(0)
+                self._count = self._more.pop(0)
 
     def _skip(self, count):
         """The next ``count`` pulses of the segment have happened, and more are to come or none."""

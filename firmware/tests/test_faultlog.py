@@ -99,7 +99,7 @@ def test_a_fault_is_told_with_its_place_after_restarts():
         assert (reply["oldest"], reply["next"]) == (0, 1)
         number, code, text = parsed(reply["records"])
         assert (number, code) == (0, FAULT["storage_failed"])
-        assert "OSError" in text and "journal.py:" in text and "store" in text, text
+        assert "OSError" in text and "journal.py:" in text and "write" in text, text
         pump.restart()
         pump.advance(1_000)
     # Its cause is gone: the restart is its remedy. What the log keeps stays.
