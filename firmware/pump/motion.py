@@ -154,7 +154,7 @@ class Motion:
             return _GO_ON
         most = self._bolus_steps if self.bolus else self._basal_steps
         if self.sparing:
-            if self._ledger.unsure:
+            if self._ledger.unsure and not outstanding:
                 self._ledger.settle()
             most = 1
             at_us = schedule.next_us() - _SPARING_US
