@@ -87,6 +87,7 @@ class _Run:
                 account_pl=account.lifetime_pl,
                 residual_pl=truth["residual_pl"],
                 expected_residual_pl=account.residual_pl,
+                missed_pl=truth["pulses"] * truth["step_pl"] - truth["delivered_pl"],
             )
         )
 

@@ -335,13 +335,16 @@ def _glance(data: ReportData) -> str:
     cards: list[str] = []
     worst = worst_error(data.samples)
     if worst is not None:
-        within = abs(worst.error_pl) < data.step_pl
+        within = max(abs(each.unexplained_pl) for each in data.samples) < data.step_pl
+        jammed = any(each.missed_pl for each in data.samples)
         cards.append(
             _card(
                 "Largest delivery error",
                 steps_text(worst.error_pl, data.step_pl, 3),
                 ("Within" if within else "NOT within")
-                + f" one step ({volume_text(data.step_pl)}); true against programmed volume",
+                + f" one step ({volume_text(data.step_pl)})"
+                + (" but for a jam" if jammed else "")
+                + "; true against programmed volume",
                 within,
             )
         )

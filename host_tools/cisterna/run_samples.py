@@ -32,7 +32,8 @@ class DeliverySample:
     ``time_us``: since the run began. ``programmed_pl``: what the programme asked for by then.
     ``delivered_pl``: what the plant's instrument counted, the truth. ``account_pl``: what the pump
     says it delivered. All three since the run began. ``residual_pl``: what is in the reservoir,
-    truth. ``expected_residual_pl``: the same by the pump's account.
+    truth. ``expected_residual_pl``: the same by the pump's account. ``missed_pl``: volume of the
+    pulses that the motor did not follow since the run began, by the plant: it was jammed.
     """
 
     time_us: int
@@ -41,11 +42,17 @@ class DeliverySample:
     account_pl: int
     residual_pl: int
     expected_residual_pl: int
+    missed_pl: int = 0
 
     @property
     def error_pl(self) -> int:
         """True minus programmed volume."""
         return self.delivered_pl - self.programmed_pl
+
+    @property
+    def unexplained_pl(self) -> int:
+        """The same but for what a jam held back: the error of the pulses."""
+        return self.error_pl + self.missed_pl
 
     @property
     def account_error_pl(self) -> int:
@@ -229,10 +236,13 @@ def delivery_findings(samples: Sequence[DeliverySample], step_pl: int) -> list[s
     if worst is None:
         return ["No samples were taken."]
     count = f"{len(samples):,} samples" if len(samples) > 1 else "1 sample"
-    verdict = "within one step" if abs(worst.error_pl) < step_pl else "NOT within one step"
+    within = max(abs(sample.unexplained_pl) for sample in samples) < step_pl
+    verdict = "within one step" if within else "NOT within one step"
+    missed_pl = max(sample.missed_pl for sample in samples)
+    but = f", but for {missed_pl / step_pl:,.0f} steps that a jam held back" if missed_pl else ""
     error = f"{steps_text(worst.error_pl, step_pl)} ({volume_text(worst.error_pl)})"
     return [
-        f"True delivery is {verdict} of the programme in {count}.",
+        f"True delivery is {verdict} of the programme in {count}{but}.",
         f"Largest error {error} at {day_text(worst.time_us)}; one step is {volume_text(step_pl)}.",
     ]
 

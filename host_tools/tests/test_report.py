@@ -236,6 +236,14 @@ def test_a_lone_error_among_many_samples_is_drawn_and_named() -> None:
     assert "+3 steps (0.3 µL) at day 14.0" in said
 
 
+def test_what_a_jam_held_back_is_told_apart_from_an_error() -> None:
+    held = DeliverySample(DAY_US, 9 * STEP_PL, 4 * STEP_PL, 4 * STEP_PL, 0, 0, 5 * STEP_PL)
+    said = " ".join(delivery_findings([held], STEP_PL))
+    assert "is within one step of the programme in 1 sample, but for 5 steps" in said
+    short = DeliverySample(DAY_US, 9 * STEP_PL, 3 * STEP_PL, 3 * STEP_PL, 0, 0, 5 * STEP_PL)
+    assert "NOT within one step" in " ".join(delivery_findings([short], STEP_PL))
+
+
 # -- words -------------------------------------------------------------------------------------
 
 
