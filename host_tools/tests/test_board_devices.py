@@ -174,26 +174,30 @@ def test_watchdog_resets_what_does_not_feed_it(scripted: Callable[[str], Scripte
     bench = scripted(
         """
 print('cause', b.reset_cause)
+timeout_ms = b.watchdog.timeout_ms
+print('timeout', timeout_ms)
 async def main():
     b.watchdog.feed()
     if b.reset_cause == 2:
-        await asyncio.sleep_ms(30_000)
+        await asyncio.sleep_ms(timeout_ms * 6)
     b.watchdog.start()
     for _ in range(4):
-        await asyncio.sleep_ms(4_000)
+        await asyncio.sleep_ms(timeout_ms * 4 // 5)
         b.watchdog.start()
         b.watchdog.feed()
     print('fed', c.now_us())
-    b.stepper.queue(c.now_us(), 0, 1_000_000, 1, 20)
-    await asyncio.sleep_ms(60_000)
+    b.stepper.queue(c.now_us(), 0, timeout_ms * 200, 1, 20)
+    await asyncio.sleep_ms(timeout_ms * 12)
 asyncio.run(main())
 """
     )
-    timeout_ns = board_data("rpi_pico")["watchdog"]["timeout_ms"] * 1_000_000
-    bench.advance(seconds=20.5)
+    bench.advance(seconds=1)
+    timeout_s = numbers(bench, "timeout")[0][0] / 1000
+    timeout_ns = int(timeout_s * 1e9)
+    bench.advance(seconds=4.1 * timeout_s - 1)
     assert bench.truth()["resets"] == 0
     assert bench.truth()["pulses"] > 0
-    bench.advance(seconds=9.5)
+    bench.advance(seconds=1.9 * timeout_s)
     truth = bench.truth()
     assert truth["resets"] == 1
     assert numbers(bench, "cause") == [[1], [2]]
@@ -204,5 +208,5 @@ asyncio.run(main())
     assert switched_off.t_ns - switched_on.t_ns == pytest.approx(timeout_ns, abs=20_000_000)
     assert truth["pulses"] in (5, 6)
     assert not [edge for edge in bench.edges() if edge.t_ns > switched_off.t_ns and edge.level]
-    bench.advance(seconds=10)
+    bench.advance(seconds=2 * timeout_s)
     assert bench.truth()["resets"] == 1

@@ -39,7 +39,7 @@ def test_firmware_is_compiled_and_main_comes_last() -> None:
     assert len(compiled) == len(files) - 2
     assert all(files[path][:2] == b"M\x06" for path in compiled)
     assert {"/board.mpy", "/board_data.mpy", "/pump/app.mpy", "/pump_wire/frame.mpy"} <= set(files)
-    assert not [path for path in files if "test" in path or "virtual" in path]
+    assert not [path for path in files if "/test" in path or "virtual" in path]
     sources = firmware_files("rpi_pico", compiled=False)
     assert len(sources) == len(files)
     assert sources["/pump/app.py"].startswith(b'"""')

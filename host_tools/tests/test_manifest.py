@@ -62,9 +62,9 @@ def test_it_is_compiled_as_for_the_file_system(manifest) -> None:
 
 
 def test_versions_agree(manifest) -> None:
-    app = (FIRMWARE / "pump" / "app.py").read_text(encoding="utf-8")
+    source = (FIRMWARE / "pump" / "starting.py").read_text(encoding="utf-8")
     assert manifest.about is not None
-    assert f'FIRMWARE = "{manifest.about["version"]}"' in app
+    assert f'FIRMWARE = "{manifest.about["version"]}"' in source
     assert "Not a medical device" in manifest.about["description"]
 
 

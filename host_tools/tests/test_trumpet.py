@@ -156,8 +156,10 @@ BUGS = {
     # Each segment's pulses come together, when the last of them is due: as many as it had.
     "a segment at once": (
         "schedule",
-        "        self.first_us = first\n        self.slack = slack\n",
-        "        self.first_us = last - most\n        self.slack = (most - 1) * spacing\n",
+        "        units = (self.last_us - self._base_us) * rate\n",
+        "        units = (self.last_us - self._base_us) * rate\n"
+        "        self.first_us = self.last_us - most\n"
+        "        self.slack = (most - 1) * spacing\n",
     ),
 }
 
