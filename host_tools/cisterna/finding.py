@@ -34,6 +34,7 @@ VARIABLE = "CISTERNA_PORT"
 _PATIENCE_S = 3.0  # how long to wait for another program that is talking to the pump
 _HELLO_S = 0.5  # a pump on a serial port answers hello within this
 _VIRTUAL_HELLO_S = 2.0  # a simulated one too, on a busy machine
+_VIRTUAL_REPLY_S = 5.0  # an emulated one takes a command apart at a tenth of a Pico's speed
 _LOOK_S = 5.0  # a port that takes longer than this to open or to answer is given up
 _START_A_VIRTUAL_ONE = "connect a pump, or start a virtual one in another terminal: cisterna sim"
 
@@ -292,7 +293,7 @@ def open_pump(
     link = SerialLink(where, alone_s=_PATIENCE_S)
     try:
         virtual = any(same_port(each.port, where) for each in virtual_pumps())
-        pump = Programmer(link, role, reply_s=_VIRTUAL_HELLO_S if virtual else REPLY_S)
+        pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
         pump.settle()
         if pump.settled:
             tell(pump.settled)
