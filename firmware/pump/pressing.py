@@ -3,12 +3,20 @@
 from pump.prescription import Refusal
 
 
-async def hear(button, patient, annunciator):
-    """A press asks for what the message does: the same checks, the same log."""
-    while True:
-        await button.wait_press()
-        try:
-            patient.apply_request_bolus(None)
-            annunciator.announce()
-        except Refusal:  # it is in the log
-            pass
+class Pressing:
+    """``button``: the driver's. ``patient``: the handlers of the patient's messages."""
+
+    def __init__(self, button, patient, annunciator):
+        self._button = button
+        self._patient = patient
+        self._annunciator = annunciator
+
+    async def hear(self):
+        """A press asks for what the message does: the same checks, the same log."""
+        while True:
+            await self._button.wait_press()
+            try:
+                self._patient.apply_request_bolus(None)
+                self._annunciator.announce()
+            except Refusal:  # it is in the log
+                pass

@@ -181,9 +181,9 @@ def make(app, board):
     )
     button = getattr(board, "patient_button", None)
     if button is not None:
-        from pump.pressing import hear
+        from pump.pressing import Pressing
 
-        app.start_task(lambda: hear(button, patient, app.annunciator))
+        app.start_task(Pressing(button, patient, app.annunciator).hear)
     upkeep = LentGroup(
         "upkeep",
         "UpkeepCommands",
