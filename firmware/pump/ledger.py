@@ -12,8 +12,8 @@ from pump.lending import lent, return_module
 
 # Lifetime steps reserved, those of them that boluses moved; those of a bolus whose end is not in
 # the log yet, and 1 + the number of the next event when it began, else ``unsure`` and 0; wall time
-# or 0. A record
-# of more than 32 octets, CRC and all, costs littlefs a third more reads.
+# or 0. A record of more than 32 octets, CRC and all, costs littlefs a third more reads. ``_store``
+# packs it in two calls, for the reason that ``motion`` gives.
 HOT_LAYOUT = "<QQIII"
 
 
