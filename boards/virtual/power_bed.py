@@ -94,7 +94,6 @@ class Bed(virtual_pump.Pump):
         self._make_stepper = StepperVirtual
         self._port = virtual_pump.SilentPort()
         self._starts = 0
-        self.breaking = self.battery = self.watchdog = None
 
     def power_on(self):
         """Start the firmware on what the flash holds. Raises OSError when the file system cannot

@@ -156,6 +156,8 @@ class Pump:
     """
 
     _living = None
+    breaking = None  # called with the next start's board
+    battery = watchdog = None  # what the next start has of them
 
     def __init__(
         self,
@@ -179,8 +181,6 @@ class Pump:
         self._port = port or SilentPort()
         self._starts = 0
         self._trace = None
-        self.breaking = None  # called with the next start's board
-        self.battery = self.watchdog = None  # what the next start has of them
         if powered:
             self.power_on()
 
