@@ -26,6 +26,11 @@ from cisterna import campaign as campaigns
 from cisterna import campaign_report, screens, units
 from cisterna.cli_options import Json, emit, say_why, whole_number
 from cisterna.errors import Interrupted, UsageError, quoted
+from cisterna.fault_campaign import FailingCalls
+from cisterna.flips import Flips
+from cisterna.limit_campaign import Limits
+from cisterna.soak import Soak
+from cisterna.vm_runs import VmCampaign
 
 _MOST_SHOWN = 20  # failures on the terminal
 
@@ -184,71 +189,24 @@ def powercut(
     run(campaign, report, replay, workers, as_json, dask)
 
 
-def flips(
-    seed: Seed = "1",
-    full: Full = False,
-    report: ReportFolder = None,
-    replay: ReplayCase = None,
-    workers: Workers = None,
-    dask: Dask = None,
-    as_json: Json = False,
-) -> None:
-    """Flip two bits of what sets a dose, in memory and in store (FLT-4)."""
-    from cisterna.flips import Flips
+def _in_vms(kind: type[VmCampaign], told: str) -> Callable[..., None]:
+    """The command of a campaign in VMs, which is the virtual bench alone. ``told``: its help."""
 
-    number = whole_number(seed, "--seed") or 0
-    run(Flips(number, _setting(full)), report, replay, workers, as_json, dask)
+    def command(
+        seed: Seed = "1",
+        full: Full = False,
+        report: ReportFolder = None,
+        replay: ReplayCase = None,
+        workers: Workers = None,
+        dask: Dask = None,
+        as_json: Json = False,
+    ) -> None:
+        number = whole_number(seed, "--seed") or 0
+        run(kind(number, _setting(full)), report, replay, workers, as_json, dask)
 
-
-def limits(
-    seed: Seed = "1",
-    full: Full = False,
-    report: ReportFolder = None,
-    replay: ReplayCase = None,
-    workers: Workers = None,
-    dask: Dask = None,
-    as_json: Json = False,
-) -> None:
-    """Random commands against the volume limits: every hour and 24 h, by the pulses (DEL-5)."""
-    from cisterna.limit_campaign import Limits
-
-    number = whole_number(seed, "--seed") or 0
-    run(Limits(number, _setting(full)), report, replay, workers, as_json, dask)
-
-
-def faults(
-    seed: Seed = "1",
-    full: Full = False,
-    report: ReportFolder = None,
-    replay: ReplayCase = None,
-    workers: Workers = None,
-    dask: Dask = None,
-    as_json: Json = False,
-) -> None:
-    """The k-th allocation, file, flash or serial call fails, once and for ever (FLT-3)."""
-    from cisterna.fault_campaign import FailingCalls
-
-    number = whole_number(seed, "--seed") or 0
-    run(FailingCalls(number, _setting(full)), report, replay, workers, as_json, dask)
-
-
-def soak(
-    seed: Seed = "1",
-    full: Full = False,
-    report: ReportFolder = None,
-    replay: ReplayCase = None,
-    workers: Workers = None,
-    dask: Dask = None,
-    as_json: Json = False,
-) -> None:
-    """Years of random traffic: no reset, no growth of the heap (FLT-5).
-
-    A replay with --full is a life of half a year, without it one of a few days.
-    """
-    from cisterna.soak import Soak
-
-    number = whole_number(seed, "--seed") or 0
-    run(Soak(number, _setting(full)), report, replay, workers, as_json, dask)
+    command.__name__ = kind.name
+    command.__doc__ = told
+    return command
 
 
 def trumpet(
@@ -334,23 +292,39 @@ CAMPAIGNS: tuple[tuple[Callable[..., None], str], ...] = (
         cisterna bench attack --replay attack:1:SEC-4:replays:3""",
     ),
     (
-        flips,
+        _in_vms(
+            Flips,
+            "Flip two bits of what sets a dose, in memory and in store (FLT-4).",
+        ),
         """cisterna bench flips --full
         cisterna bench flips --replay flips:1:FLT-4:3.17""",
     ),
     (
-        limits,
+        _in_vms(
+            Limits,
+            "Random commands against the volume limits: every hour and 24 h, by the pulses "
+            "(DEL-5).",
+        ),
         """cisterna bench limits --full --report evidence
         cisterna bench limits --replay limits:1:DEL-5:3.17""",
     ),
     (
-        faults,
+        _in_vms(
+            FailingCalls,
+            "The k-th allocation, file, flash or serial call fails, once and for ever (FLT-3).",
+        ),
         """cisterna bench faults
         cisterna bench faults --full --report evidence
         cisterna bench faults --replay faults:1:FLT-3:flash-once:0.17""",
     ),
     (
-        soak,
+        _in_vms(
+            Soak,
+            """Years of random traffic: no reset, no growth of the heap (FLT-5).
+
+            A replay with --full is a life of half a year, without it one of a few days.
+            """,
+        ),
         """cisterna bench soak
         cisterna bench soak --full --report evidence
         cisterna bench soak --full --replay soak:1:FLT-5:3""",

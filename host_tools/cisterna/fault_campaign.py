@@ -7,32 +7,28 @@ the one story in which call K fails. The stories are ``boards/virtual/failing_ca
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cisterna import vm_runs
-from cisterna.campaign import Batch, Campaign, Evidence, Result, case_parts, failures
+from cisterna.campaign import Batch, Evidence, Result, case_parts, failures
 from cisterna.errors import UsageError, quoted
+from cisterna.vm_runs import VmCampaign
 
 # Calls that a story makes, about: how far apart those are that fail in the quick setting.
 _QUICK = {"flash": 61, "file": 223, "serial": 17, "memory": 241}
 _WEIGHTS = {"flash": 240, "file": 880, "serial": 82, "memory": 1_000}
 _PARTS = 8
 _HOW = ("once", "ever")
-_HEAP = "1m"
 
 
-class FailingCalls(Campaign):
-    """``tree``: folder whose firmware runs; this project's by default."""
+class FailingCalls(VmCampaign):
+    """Stories in which a call fails."""
 
     name = "faults"
-
-    def __init__(self, seed: int, setting: Any, tree: Path | None = None) -> None:
-        super().__init__(seed, setting)
-        self._tree = tree
+    module = "failing_calls"
+    heap = "1m"
 
     def batches(self) -> list[Batch]:
         parts = _PARTS if self.setting == "full" else 1
@@ -54,9 +50,7 @@ class FailingCalls(Campaign):
             yield Result(case, len(told), wrong, {}, {"ends": dict(ends)})
 
     def _run(self, kind: str, how: str, **more: int) -> Iterator[dict[str, Any]]:
-        request = {"seed": self.seed, "kind": kind, "for_ever": how == "ever", **more}
-        with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
-            yield from vm_runs.run("failing_calls", request, Path(work), self._tree, _HEAP)
+        return self.ask(kind=kind, for_ever=how == "ever", **more)
 
     def evidence(self, results: list[Result]) -> list[Evidence]:
         found = failures(results)

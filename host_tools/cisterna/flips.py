@@ -7,23 +7,22 @@ runs are ``boards/virtual/dose_flips.py``.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from cisterna import vm_runs
-from cisterna.campaign import Batch, Campaign, Evidence, Result, case_parts, failures
+from cisterna.campaign import Batch, Evidence, Result, case_parts, failures
 from cisterna.errors import UsageError, quoted
+from cisterna.vm_runs import VmCampaign
 
 _FLIPS = {"quick": 4_000, "full": 100_000}
 _A_CASE = 1_000
 
 
-class Flips(Campaign):
+class Flips(VmCampaign):
     """Two-bit flips."""
 
     name = "flips"
+    module = "dose_flips"
 
     def batches(self) -> list[Batch]:
         return [
@@ -36,15 +35,10 @@ class Flips(Campaign):
             begin = int(case.split(":")[3]) * _A_CASE
             wrong = tuple(
                 (f"{case}.{told['n'] - begin}", f"{told['where']}: {told['why']}")
-                for told in self._run(begin, begin + _A_CASE - 1)
+                for told in self.ask(first=begin, last=begin + _A_CASE - 1)
                 if told["why"]
             )
             yield Result(case, _A_CASE, wrong)
-
-    def _run(self, first: int, last: int) -> Iterator[dict[str, Any]]:
-        with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
-            request = {"seed": self.seed, "first": first, "last": last}
-            yield from vm_runs.run("dose_flips", request, Path(work))
 
     def evidence(self, results: list[Result]) -> list[Evidence]:
         found = failures(results)
@@ -67,6 +61,6 @@ class Flips(Campaign):
             )
         self.seed = int(parts[1])
         at = int(number) * _A_CASE + int(flip)
-        (told,) = self._run(at, at)
+        (told,) = self.ask(first=at, last=at)
         yield f"flipped, each with its bit: {told['where']}"
         yield f"verdict: {told['why'] or 'all holds'}"

@@ -7,28 +7,23 @@ it. The runs are ``boards/virtual/limit_sequences.py``.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from cisterna import vm_runs
-from cisterna.campaign import Batch, Campaign, Evidence, Result, case_parts, failures, largest
+from cisterna.campaign import Batch, Evidence, Result, case_parts, failures, largest
 from cisterna.errors import UsageError, quoted
+from cisterna.vm_runs import VmCampaign, retold
 
 _SEQUENCES = {"quick": 60, "full": 10_000}
 _A_CASE = 10
-_HEAP = "4m"
 
 
-class Limits(Campaign):
-    """``tree``: folder whose firmware runs; this project's by default."""
+class Limits(VmCampaign):
+    """Sequences of commands."""
 
     name = "limits"
-
-    def __init__(self, seed: int, setting: Any, tree: Path | None = None) -> None:
-        super().__init__(seed, setting)
-        self._tree = tree
+    module = "limit_sequences"
+    heap = "4m"
 
     def batches(self) -> list[Batch]:
         return [
@@ -40,7 +35,7 @@ class Limits(Campaign):
         del folder
         for case in cases:
             begin = int(case.split(":")[3]) * _A_CASE
-            told = list(self._run(begin, begin + _A_CASE - 1))
+            told = list(self.ask(first=begin, last=begin + _A_CASE - 1, told=False))
             wrong = tuple(
                 (f"{case}.{each['n'] - begin}", each["why"]) for each in told if each["why"]
             )
@@ -49,11 +44,6 @@ class Limits(Campaign):
                 name: sum(each[name] for each in told) for name in ("pulses", "cuts", "refused")
             }
             yield Result(case, len(told), wrong, figures, sums)
-
-    def _run(self, first: int, last: int, told: bool = False) -> Iterator[dict[str, Any]]:
-        with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
-            request = {"seed": self.seed, "first": first, "last": last, "told": told}
-            yield from vm_runs.run("limit_sequences", request, Path(work), self._tree, _HEAP)
 
     def evidence(self, results: list[Result]) -> list[Evidence]:
         found = failures(results)
@@ -84,10 +74,4 @@ class Limits(Campaign):
             )
         self.seed = int(parts[1])
         at = int(number) * _A_CASE + int(sequence)
-        why = ""
-        for told in self._run(at, at, told=True):
-            if "text" in told:
-                yield told["text"]
-            else:
-                why = told["why"]
-        yield f"verdict: {why or 'all holds'}"
+        yield from retold(self.ask(first=at, last=at, told=True))

@@ -7,28 +7,24 @@ Case ``soak:SEED:FLT-5:N`` is one life, of half a year in full. The lives are
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cisterna import vm_runs
-from cisterna.campaign import Batch, Campaign, Evidence, Result, case_parts, failures, largest
+from cisterna.campaign import Batch, Evidence, Result, case_parts, failures, largest
 from cisterna.errors import UsageError, quoted
+from cisterna.vm_runs import VmCampaign, retold
 
 _LIVES = {"quick": (2, 12), "full": (20, 183)}  # how many, days each: ten years in full
 _YEAR_DAYS = 365.25
-_HEAP = "4m"
 
 
-class Soak(Campaign):
-    """``tree``: folder whose firmware runs; this project's by default."""
+class Soak(VmCampaign):
+    """Lives."""
 
     name = "soak"
-
-    def __init__(self, seed: int, setting: Any, tree: Path | None = None) -> None:
-        super().__init__(seed, setting)
-        self._tree = tree
+    module = "soak_life"
+    heap = "4m"
 
     def batches(self) -> list[Batch]:
         lives, days = _LIVES[self.setting]
@@ -50,10 +46,7 @@ class Soak(Campaign):
             yield Result(case, 1, wrong, figures, {name: told[name] for name in names})
 
     def _run(self, number: int, told: bool = False) -> Iterator[dict[str, Any]]:
-        days = _LIVES[self.setting][1]
-        request = {"seed": self.seed, "number": number, "days": days, "told": told}
-        with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
-            yield from vm_runs.run("soak_life", request, Path(work), self._tree, _HEAP)
+        return self.ask(number=number, days=_LIVES[self.setting][1], told=told)
 
     def evidence(self, results: list[Result]) -> list[Evidence]:
         found = failures(results)
@@ -83,10 +76,4 @@ class Soak(Campaign):
                 "take the ID as the campaign printed it",
             )
         self.seed = int(parts[1])
-        why = ""
-        for told in self._run(int(parts[3]), told=True):
-            if "text" in told:
-                yield told["text"]
-            else:
-                why = told["why"]
-        yield f"verdict: {why or 'all holds'}"
+        yield from retold(self._run(int(parts[3]), told=True))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cisterna.boards import project_root
-from cisterna.campaign import BrokenCampaign
+from cisterna.campaign import BrokenCampaign, Campaign, Setting
 from cisterna.vm import find_vm
 
 _HEAP = "64m"
@@ -65,3 +66,33 @@ def run(
     if not ended:
         last = (work / "errors.txt").read_text(errors="replace").strip()[-1500:]
         raise BrokenCampaign(f"{module} failed: {last}")
+
+
+class VmCampaign(Campaign):
+    """A campaign whose cases are runs of ``module``, in a VM with ``heap``. ``tree``: folder whose
+    firmware and boards are run; this project's by default."""
+
+    module: str
+    heap: str = _HEAP
+
+    def __init__(self, seed: int, setting: Setting, tree: Path | None = None) -> None:
+        super().__init__(seed, setting)
+        self.tree = tree
+
+    def ask(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """What the module prints for ``request`` and this campaign's seed, in a folder of its
+        own. Raises BrokenCampaign."""
+        with tempfile.TemporaryDirectory(prefix="cisterna-") as work:
+            asked = {"seed": self.seed, **request}
+            yield from run(self.module, asked, Path(work), self.tree, self.heap)
+
+
+def retold(told: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The lines of a replay: the texts of a run, and the verdict on what it ended with."""
+    why = ""
+    for each in told:
+        if "text" in each:
+            yield each["text"]
+        else:
+            why = each["why"]
+    yield f"verdict: {why or 'all holds'}"
