@@ -22,6 +22,7 @@ def _names(pump: Programmer) -> list[str]:
     return [alarm.name for alarm in pump.alarms().listed]
 
 
+@pytest.mark.on_chip
 @pytest.mark.needs("advance", "truth", "inject", "rotor", "tone", "refill", "edges")
 @pytest.mark.requirement("ALM-3", "ALM-5")
 def test_a_stall_is_seen_heard_and_leaves_the_account(

@@ -58,6 +58,7 @@ def test_the_processor_sleeps(
     assert share <= AWAKE
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("CST-2", "DEL-7")
 def test_starts_safe_and_soon(
     delivering: Bench, measured: Measured, capsys: pytest.CaptureFixture[str]
@@ -90,6 +91,7 @@ def test_starts_safe_and_soon(
     assert not [e for e in edges if e.line == "step" and e.t_ns <= enabled[0]]
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("CST-1")
 def test_heap_stays(
     delivering: Bench, full: bool, measured: Measured, capsys: pytest.CaptureFixture[str]
@@ -145,6 +147,7 @@ def _sorted_spans(
     return plain, erasing, refilling
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("CST-7")
 def test_interrupts_are_off_for_a_page_at_most(
     delivering: Bench, full: bool, measured: Measured, capsys: pytest.CaptureFixture[str]

@@ -197,6 +197,7 @@ def test_no_step_while_stopped(bench: Bench, pump: Programmer) -> None:
     again.close()
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("DEL-7")
 @pytest.mark.needs("advance", "truth", "refill", "power", "flash_files")
 def test_no_step_in_a_latched_fault(bench: Bench, pump: Programmer) -> None:

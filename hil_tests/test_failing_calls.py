@@ -12,6 +12,8 @@ from hil_tests.evidence import Measured
 
 
 @pytest.mark.requirement("FLT-3")
+@pytest.mark.needs("days")
+@pytest.mark.usefixtures("bench")
 def test_campaign_of_failing_calls(
     seed: int, full: bool, tmp_path: Path, measured: Measured
 ) -> None:

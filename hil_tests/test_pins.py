@@ -17,6 +17,7 @@ EVEN_NS = 10_000  # DEL-2 in a bolus
 LATE_NS = 1_000_000  # DEL-2 at a basal rate
 
 
+@pytest.mark.on_chip
 @pytest.mark.needs("advance", "edges", "truth", "refill")
 def test_a_bolus_on_the_step_pin(bench: Bench, pump: Programmer) -> None:
     commission(bench, pump, BIG)

@@ -78,6 +78,7 @@ def test_a_programme_change_that_the_power_cuts_is_old_or_new(
             pump.program(OLD)
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("PWR-3", "PWR-5", "ACC-2")
 @pytest.mark.needs("advance", "truth", "refill", "power", "flash_cuts")
 def test_cuts_in_a_row_while_it_starts_after_one_in_a_bolus(bench: Bench, full: bool) -> None:
@@ -113,6 +114,7 @@ def test_campaign_of_power_cuts(
     assert sum(each.runs for each in found) > 100
 
 
+@pytest.mark.usefixtures("bench")
 @pytest.mark.requirement("PWR-4", "PWR-5", "ACC-2", "ACC-4")
 @pytest.mark.needs("power_cuts", "chip")
 def test_campaign_of_cuts_at_any_instruction(

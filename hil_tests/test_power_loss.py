@@ -21,6 +21,7 @@ RATE = Therapy(
 STEP_PL = 100_000
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("PWR-5", "ACC-2")
 @pytest.mark.needs("advance", "truth", "edges", "power", "refill")
 def test_after_a_cut_basal_resumes_and_a_bolus_does_not(bench: Bench, pump: Programmer) -> None:

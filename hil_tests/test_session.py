@@ -20,6 +20,7 @@ VIRTUAL_MS = 10  # CST-5
 EMULATED_MS = 50
 
 
+@pytest.mark.on_chip
 @pytest.mark.requirement("CST-5")
 @pytest.mark.needs("advance", "truth", "refill")
 def test_a_status_is_answered_in_time(

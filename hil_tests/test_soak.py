@@ -12,6 +12,8 @@ from hil_tests.evidence import Measured
 
 
 @pytest.mark.requirement("FLT-5")
+@pytest.mark.needs("days")
+@pytest.mark.usefixtures("bench")
 def test_campaign_of_lives(seed: int, full: bool, tmp_path: Path, measured: Measured) -> None:
     found = campaign.run(Soak(seed, "full" if full else "quick"), tmp_path)
     days = sum(each.data["days"] for each in found)

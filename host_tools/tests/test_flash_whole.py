@@ -18,6 +18,8 @@ from cisterna.firmware_files import firmware_files
 from hil_tests.pulses import commission
 from hil_tests.test_delivery import BIG
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBench]:

@@ -41,6 +41,7 @@ def mpremote(port: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_host_tools_find_it_and_its_state_is_kept(
     cisterna: Cisterna, start: Start, tmp_path: Path
 ) -> None:
