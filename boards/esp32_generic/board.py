@@ -48,6 +48,7 @@ class Board:
         self.ticks_us = ticks_us
         self.ticks_period = BOARD["clock"]["ticks_period"]
         self.root = BOARD["files"]["root"]
+        self.sums = "sums"
         self.unique_id = _unique_id()
         self.reset_cause = _CAUSES.get(machine.reset_cause(), 0)
         self.entropy = os.urandom

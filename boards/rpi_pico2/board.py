@@ -55,6 +55,7 @@ class Board:
         self.ticks_us = ticks_us
         self.ticks_period = BOARD["clock"]["ticks_period"]
         self.root = BOARD["files"]["root"]
+        self.sums = "sums"
         self.unique_id = machine.unique_id()
         self.reset_cause = _reset_cause()
         self.entropy = os.urandom

@@ -3,7 +3,9 @@
 Used once a start and then dropped from memory.
 """
 
-from os import stat, unlink
+from binascii import crc32
+from errno import ENOENT
+from os import unlink
 
 _PATTERNS = b"\x00\xff\x55\xaa"
 _SIZE = 512
@@ -32,18 +34,39 @@ def flash(root):
     return same
 
 
+def _crc(path, piece):
+    crc = 0
+    view = memoryview(piece)
+    with open(path, "rb") as file:
+        while True:
+            count = file.readinto(piece)
+            if not count:
+                return crc
+            crc = crc32(view[:count], crc)
+
+
 def files(board):
-    """Every file that the board's list names is there and as long as it says. The list: lines of
-    path and size; a board may have none."""
-    path = getattr(board, "sizes", None)
+    """Name of the first file that is not what the board's list says, "" when all are. The list:
+    lines of name and CRC-32 in hex; a board whose firmware is not on a file system has none."""
+    path = getattr(board, "sums", None)
     if path is None:
-        return True
-    with open(path) as lines:
+        return ""
+    piece = bytearray(_SIZE)
+    try:
+        lines = open(path)
+    except OSError as error:
+        if error.errno == ENOENT:
+            return ""
+        raise
+    with lines:
         for line in lines:
-            name, size = line.split()
-            if stat(name)[6] != int(size):
-                return False
-    return True
+            name, crc = line.split()
+            try:
+                if _crc(name, piece) != int(crc, 16):
+                    return name
+            except OSError:
+                return name
+    return ""
 
 
 def clock(board):
@@ -72,8 +95,9 @@ def run(board, copies):
         if not flash(board.root):
             return part
         part = "files"
-        if not files(board):
-            return part
+        name = files(board)
+        if name:
+            return part + ": " + name
         part = "settings"
         if not copies.whole():
             return part

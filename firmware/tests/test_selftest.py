@@ -25,10 +25,21 @@ def no_ticks(board):
     board.ticks_stand = False
 
 
+def listed(board, *lines):
+    with open(ROOT + "/some", "w") as file:
+        file.write("some")
+    with open(ROOT + "/sums", "w") as file:
+        for line in lines:
+            file.write(ROOT + line + "\n")
+    board.sums = ROOT + "/sums"
+
+
 def file_missing(board):
-    with open(ROOT + "/sizes", "w") as file:
-        file.write(ROOT + "/sizes 9999\n")
-    board.sizes = ROOT + "/sizes"
+    listed(board, "/some f6cedc4e", "/none 00000000")
+
+
+def file_changed(board):
+    listed(board, "/some f6cedc4f")
 
 
 def driver_counts_wrong(board):
@@ -55,7 +66,8 @@ def rotor_turns(board):
 def test_whatever_is_broken_is_named_and_nothing_moves():
     for part, breaking in (
         ("clock", no_ticks),
-        ("files", file_missing),
+        ("files: %s/none" % ROOT, file_missing),
+        ("files: %s/some" % ROOT, file_changed),
         ("driver", driver_counts_wrong),
         ("rotor", rotor_fails),
         ("rotor", rotor_turns),
@@ -98,6 +110,12 @@ def test_a_good_pump_passes():
     pump.advance(SECOND_US)
     assert selftest.run(pump.board, pump.app.store._copies) == ""
     assert "selftest" not in os.listdir(ROOT)
+
+
+def test_files_as_listed_pass():
+    pump = running()
+    listed(pump.board, "/some f6cedc4e")
+    assert selftest.files(pump.board) == ""
 
 
 def test_ram_that_forgets_is_seen():

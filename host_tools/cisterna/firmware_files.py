@@ -6,6 +6,7 @@ import functools
 import re
 import subprocess
 import tempfile
+from binascii import crc32
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ _ON_EVERY_BOARD = ("repl_gate",)  # drivers that main.py needs
 _HOST_TABLES = ("firmware", "micropython", "memory", "usb", "energy")
 _KINDS = (bool, int, float, str)
 
+SUMS = "/sums"
 PROFILES = ("development", "sealed")  # who gets to the REPL: see drivers/repl_gate.py
 
 
@@ -75,9 +77,14 @@ def firmware_files(
             files[f"/{name[:-3]}.mpy"] = _compiled(name, source, data["micropython"]["arch"])
         else:
             files[f"/{name}"] = source
-    for name, source in started.items():
-        files[f"/{name}"] = source
-    return files
+    started = {f"/{name}": source for name, source in started.items()}
+    return {**files, SUMS: sums({**files, **started}), **started}
+
+
+def sums(files: dict[str, bytes]) -> bytes:
+    """Content of SUMS for ``files`` (path -> content): what ``pump.selftest`` compares. A line is
+    a name in the folder that MicroPython starts in, and the CRC-32 of the file in hex."""
+    return "".join(f"{path[1:]} {crc32(data):08x}\n" for path, data in files.items()).encode()
 
 
 def board_data_module(data: dict[str, Any]) -> bytes:

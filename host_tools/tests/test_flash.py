@@ -10,6 +10,7 @@ import select
 import threading
 import time
 import tty
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,15 +35,19 @@ _GOOD = ("micropython", (1, 28, 0), "rp2", _ARMV6M, 1_000_000, _PICO)
 
 def test_firmware_is_compiled_and_main_comes_last() -> None:
     files = firmware_files("rpi_pico")
-    assert list(files)[-2:] == ["/boot.py", "/main.py"]
+    assert list(files)[-3:] == ["/sums", "/boot.py", "/main.py"]
     compiled = [path for path in files if path.endswith(".mpy")]
-    assert len(compiled) == len(files) - 2
+    assert len(compiled) == len(files) - 3
     assert all(files[path][:2] == b"M\x06" for path in compiled)
     assert {"/board.mpy", "/board_data.mpy", "/pump/app.mpy", "/pump_wire/frame.mpy"} <= set(files)
     assert not [path for path in files if "/test" in path or "virtual" in path]
     sources = firmware_files("rpi_pico", compiled=False)
     assert len(sources) == len(files)
     assert sources["/pump/app.py"].startswith(b'"""')
+    listed = dict(line.split() for line in files["/sums"].decode().splitlines())
+    assert listed == {
+        path[1:]: f"{crc32(data):08x}" for path, data in files.items() if path != "/sums"
+    }
 
 
 def test_board_data_has_every_number_and_no_source() -> None:

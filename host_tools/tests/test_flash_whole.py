@@ -78,6 +78,7 @@ def test_sealed_pump_says_so_and_opens_for_the_button_at_power_on(
             flash.deploy(BOARD, port)
         assert flash.deploy(BOARD, port, stop=True, answer_s=600).copied == (
             "/board_data.mpy",
+            "/sums",
             "/main.py",
         )
     with bench.programmer() as pump:  # it goes on where it was

@@ -48,7 +48,7 @@ def manifest() -> Manifest:
 
 @pytest.mark.parametrize("board", sorted(path.parent.name for path in BOARDS.glob("*/board.toml")))
 def test_frozen_and_the_boards_own_are_all_that_is_deployed(manifest, board) -> None:
-    own = {"board_data.py", "board.py", "boot.py", "main.py", "drivers/__init__.py"}
+    own = {"board_data.py", "board.py", "boot.py", "main.py", "drivers/__init__.py", "sums"}
     own |= {f"{module}.py" for module in board_data(board)["firmware"].get("modules", ())}
     deployed = {name.lstrip("/") for name in firmware_files(board, compiled=False)}
     assert deployed - own <= manifest.files.keys()

@@ -28,6 +28,7 @@ def image() -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 def mpremote(port: str, *words: str) -> str:
     """What the real mpremote prints."""
     done = subprocess.run(
@@ -41,7 +42,6 @@ def mpremote(port: str, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.long
 def test_host_tools_find_it_and_its_state_is_kept(
     cisterna: Cisterna, start: Start, tmp_path: Path
 ) -> None:
