@@ -25,6 +25,8 @@ BIG = Therapy(
     low_mark_nl=2_000_000,
 )
 MINIMUM_RATE_NL_DAY = 6_000
+WALL_S = 1_780_000_000  # seconds since 1970: a day in 2026
+YEAR_S = 365 * 86_400
 
 
 def _rates() -> list[int]:
@@ -195,6 +197,35 @@ def test_no_step_while_stopped(bench: Bench, pump: Programmer) -> None:
     still(1)
     assert bench.truth()["reverse_steps"] == 0
     again.close()
+
+
+@pytest.mark.requirement("DEL-8")
+@pytest.mark.needs("advance", "runs", "truth", "refill")
+def test_no_step_moves_with_the_clock(
+    bench: Bench, pump: Programmer, seed: int, full: bool, measured: Measured
+) -> None:
+    """Wall time set by up to a year either way, and the time zone with it, at random moments."""
+    chance = random.Random(seed)
+    step_pl = pump.status().step_pl
+    programme = ExactProgramme()
+    start_us = commission(bench, pump, BIG)
+    programme.run(start_us, BIG.rate_nl_day)
+    times: list[int] = []
+    for _ in range(1000 if full else 100):
+        bench.advance(us=chance.randrange(1, 3 * 3_600_000_000))
+        wall_s = WALL_S + chance.randrange(-YEAR_S, YEAR_S + 1)
+        pump.set_clock(wall_s, chance.randrange(-840, 841))
+        assert pump.status().wall_s == wall_s
+        now_us = bench.truth()["time_us"]
+        times += [now_us - 1, now_us, now_us + 1, chance.randint(start_us, now_us)]
+    bench.advance(hours=1)
+    times = [at for at in times if at > start_us] + [bench.truth()["time_us"]]
+    pulses = Pulses(bench.runs())
+    errors = pulses.errors(programme, step_pl, times)
+    measured("DEL-8", float(max(map(abs, errors))), "steps at most, clock set by up to a year")
+    assert min(errors) >= 0
+    assert max(errors) < 1
+    assert pulses.total == programme.volume_pl(times[-1]) // step_pl == bench.truth()["steps"]
 
 
 @pytest.mark.on_chip

@@ -149,10 +149,10 @@ def test_off_by_six_percent_alarms_within_five_minutes_of_crossing():
 
 def test_four_percent_alarms_nobody():
     for ppm in (40_000, -40_000):
-        for rate in (1_000_000, 24_000_000):
+        for rate in (48_000, 1_000_000, 12_000_000, 24_000_000):
             pump = running(rate)
             pump.plant.inject("slip", amount=ppm)
-            pump.advance(DAY_US if rate < 24_000_000 else HOUR_US)
+            pump.advance(DAY_US if rate < 24_000_000 else 16 * HOUR_US)  # what is in the reservoir
             assert names(pump) == [], (ppm, rate, names(pump))
 
 

@@ -39,6 +39,7 @@ REQUIREMENTS = {
     "test_flex_runs_its_steps_at_local_time_and_exactly": ["THE-1"],
     "test_flex_with_the_clock_set_by_an_hour_repeats_and_skips_nothing": ["DEL-8"],
     "test_periodic_boluses_come_at_their_instants_whatever_the_clock": ["DEL-8"],
+    "test_a_wall_clock_that_stands_changes_nothing": ["DEL-8"],
     "test_patient_bolus_keeps_lockout_and_maximum_also_over_a_restart": ["THE-2"],
     "test_bridge_vectors": ["THE-4"],
     "test_bridge_goes_on_after_resets_and_changes_over": ["THE-4"],
@@ -208,6 +209,27 @@ def test_flex_goes_on_from_where_it_stood_when_the_clock_is_lost():
     assert pump.ask(GET_STATUS)["rate_nl_day"] == 4_800_000
     pump.advance(6 * HOUR_US)
     assert pump.ask(GET_STATUS)["rate_nl_day"] == 960_000
+
+
+def test_a_wall_clock_that_stands_changes_nothing():
+    for make in (flex, periodic, treated):
+        moved = []
+        for stands in (False, True):
+            pump = make()
+            begun = pump.steps
+            for hour in range(60):
+                if stands and hour == 5:
+                    wall = pump.app.wall
+                    now_s, best_s = wall.now_s(), wall.best_s()
+                    wall.now_s = lambda at=now_s: at
+                    wall.best_s = lambda at=best_s: at
+                    pump.app.ledger.wall_s = wall.best_s
+                pump.advance(HOUR_US)
+                moved.append((hour, pump.steps - begun))
+        half = len(moved) // 2
+        assert moved[:half] == moved[half:], make
+        assert moved[-1][1] > 100
+        assert pump.fault == ""
 
 
 def test_flex_needs_a_clock():
