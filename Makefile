@@ -18,8 +18,8 @@ YES ?=
 BENCH ?= virtual
 # Where `make hil` puts its evidence.
 REPORT ?= build/hil
-# Test processes at once.
-JOBS ?= 2
+# Test processes at once, on two processors: they wait for ports and for time half as long as they work.
+JOBS ?= 3
 # A test that takes longer hangs: it fails, and the others go on.
 TEST_TIMEOUT_S ?= 300
 
@@ -86,7 +86,7 @@ demo: setup ## one story on a virtual pump, with pictures and a report (about a 
 	$(BIN)/cisterna demo
 
 # An emulated Pico takes half a minute for what the virtual pump does in one second: here it runs
-# what only a chip shows and one test of each kind, marked on_chip.
+# what only a chip shows and some of each kind, marked on_chip.
 test: lint typecheck ## everything that must hold: lint, types, and all tests but those of minutes
 	$(pytest) hil_tests --bench emulated -m on_chip $(in_parallel)
 	$(pytest) -m 'not long' $(in_parallel)

@@ -147,7 +147,6 @@ def _sorted_spans(
     return plain, erasing, refilling
 
 
-@pytest.mark.on_chip
 @pytest.mark.requirement("CST-7")
 def test_interrupts_are_off_for_a_page_at_most(
     delivering: Bench, full: bool, measured: Measured, capsys: pytest.CaptureFixture[str]

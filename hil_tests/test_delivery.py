@@ -228,7 +228,6 @@ def test_no_step_moves_with_the_clock(
     assert pulses.total == programme.volume_pl(times[-1]) // step_pl == bench.truth()["steps"]
 
 
-@pytest.mark.on_chip
 @pytest.mark.requirement("DEL-7")
 @pytest.mark.needs("advance", "truth", "refill", "power", "flash_files")
 def test_no_step_in_a_latched_fault(bench: Bench, pump: Programmer) -> None:

@@ -66,7 +66,6 @@ def steps(bench: Bench, seconds: float) -> int:
     return bench.truth()["steps"] - before
 
 
-@pytest.mark.on_chip
 @pytest.mark.requirement("THE-1", "THE-4")
 @pytest.mark.needs("advance", "truth", "refill", "power")
 def test_every_command_does_what_the_table_says(

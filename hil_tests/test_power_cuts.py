@@ -78,7 +78,6 @@ def test_a_programme_change_that_the_power_cuts_is_old_or_new(
             pump.program(OLD)
 
 
-@pytest.mark.on_chip
 @pytest.mark.requirement("PWR-3", "PWR-5", "ACC-2")
 @pytest.mark.needs("advance", "truth", "refill", "power", "flash_cuts")
 def test_cuts_in_a_row_while_it_starts_after_one_in_a_bolus(bench: Bench, full: bool) -> None:

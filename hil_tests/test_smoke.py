@@ -12,7 +12,6 @@ from cisterna.boards import board_names
 from hil_tests.test_delivery import BIG
 
 
-@pytest.mark.on_chip
 def test_pump_says_what_it_is(pump: Programmer) -> None:
     who = pump.identity
     assert who.board in board_names()

@@ -48,7 +48,7 @@ class _Emulated(EmulatedBench):
 Scripted = _Virtual | _Emulated
 
 
-@pytest.fixture(params=["virtual", "emulated"])
+@pytest.fixture(params=["virtual", pytest.param("emulated", marks=pytest.mark.long)])
 def scripted(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[[str], Scripted]]:

@@ -53,6 +53,7 @@ _FOUR_PHASE = {
 _FULL_STEPS = [0b0011, 0b0110, 0b1100, 0b1001]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", sorted(_FOUR_PHASE))
 def test_four_coils_take_turns(module: str) -> None:
     """Every step goes to the neighbouring phase, at its instant; without current when halted."""
@@ -100,6 +101,7 @@ def test_four_coils_take_turns(module: str) -> None:
     assert min(gaps) >= 2_000_000 - 100_000  # the contract's gap, but for an interrupt's lateness
 
 
+@pytest.mark.long
 def test_board_is_built_for_four_coils_when_its_data_says_so() -> None:
     data = board_data("rpi_pico")
     data["stepper"]["kind"] = "four_phase"

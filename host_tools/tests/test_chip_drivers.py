@@ -74,7 +74,12 @@ class Stepper(NamedTuple):
     late_ns: int
 
 
-@pytest.fixture(params=sorted(_STEPPERS))
+@pytest.fixture(
+    params=[
+        "stepper_pio.StepperPio",
+        pytest.param("stepper_timer.StepperTimer", marks=pytest.mark.long),
+    ]
+)
 def stepper(
     firmware: dict[str, bytes],
     start: Callable[[str], EmulatedPico],

@@ -190,6 +190,7 @@ def _firmware_on(pico: EmulatedPico) -> dict[str, bytes]:
     return {path: data for path, data in pico.files().items() if path != flash.MANIFEST}
 
 
+@pytest.mark.long
 def test_deploy_again_and_take_off(
     small: dict[str, bytes], plug_in: Callable[..., tuple[EmulatedPico, EmulatedPort]]
 ) -> None:

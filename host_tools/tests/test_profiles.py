@@ -109,6 +109,7 @@ def test_sealed_shuts_the_repl_from_power_on(plug: Plug, octets: bytes) -> None:
     assert pico.resets == 0
 
 
+@pytest.mark.long
 def test_a_gate_shut_late_is_found_open(plug: Plug) -> None:
     """The flood is quick enough to tell: shut after the first import, it gets through."""
     files = small("sealed")
@@ -121,6 +122,7 @@ def test_a_gate_shut_late_is_found_open(plug: Plug) -> None:
     assert REPL in flooded(plug(files), b"\x03", ms=200)
 
 
+@pytest.mark.long
 def test_development_leaves_ctrl_c_alive(plug: Plug) -> None:
     pico = plug(small("development"))
     assert REPL in flooded(pico, FLOODS["Ctrl-C"])
@@ -146,6 +148,7 @@ def test_service_button_at_power_on_opens_a_sealed_pump(plug: Plug) -> None:
     assert REPL not in flooded(pico, b"\x03", ms=200)
 
 
+@pytest.mark.long
 def test_button_pressed_later_opens_nothing(plug: Plug) -> None:
     pico = plug(small("sealed"))
     pico.run(200_000)
@@ -153,6 +156,7 @@ def test_button_pressed_later_opens_nothing(plug: Plug) -> None:
     assert REPL not in flooded(pico, b"\x03", ms=100)
 
 
+@pytest.mark.long
 def test_button_released_too_early_opens_nothing(plug: Plug) -> None:
     pico = plug(small("sealed"), held=True)
     pico.wait_connected()
@@ -160,6 +164,7 @@ def test_button_released_too_early_opens_nothing(plug: Plug) -> None:
     assert REPL not in flooded(pico, b"\x03", ms=200)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("app", _ENDS.values(), ids=_ENDS)
 def test_sealed_pump_that_ends_restarts_with_the_driver_off(plug: Plug, app: str) -> None:
     pico = plug(small("sealed", app))

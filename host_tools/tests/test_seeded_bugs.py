@@ -586,6 +586,7 @@ def copied(tree: Path) -> Path:
     return tree
 
 
+@pytest.mark.long
 def test_unchanged_firmware_passes_them_all(tmp_path: Path) -> None:
     files: dict[str, list[str]] = {}
     for bug in BUGS:

@@ -28,7 +28,6 @@ def image() -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.long
 def mpremote(port: str, *words: str) -> str:
     """What the real mpremote prints."""
     done = subprocess.run(
@@ -42,6 +41,7 @@ def mpremote(port: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_host_tools_find_it_and_its_state_is_kept(
     cisterna: Cisterna, start: Start, tmp_path: Path
 ) -> None:
@@ -68,6 +68,7 @@ def test_host_tools_find_it_and_its_state_is_kept(
     assert mpremote(said["port"], "fs", "cat", ":/note") == "kept"
 
 
+@pytest.mark.long
 def test_prompt_and_speed(cisterna: Cisterna, in_terminal: Callable[..., Other]) -> None:
     other = in_terminal("sim", *BOARD, "--pair", "--speed", "0.01")
     other.wait_for("bench> ", BOOT_S)
