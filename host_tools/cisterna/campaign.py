@@ -253,17 +253,19 @@ def run(
     }
     total = round(sum(weight_of.values()))
 
-    def report() -> None:
-        done = sum(weight_of.get(case, 0) for case in kept.found)
-        progress(round(done), total, sum(len(each.failures) for each in kept.found.values()))
+    done = sum(weight_of.get(case, 0) for case in kept.found)
+    failed = sum(len(each.failures) for each in kept.found.values())
 
     def add(result: Result) -> None:
+        nonlocal done, failed
         kept.add(result)
-        report()
+        done += weight_of.get(result.case, 0)
+        failed += len(result.failures)
+        progress(round(done), total, failed)
 
     finished = False
     try:
-        report()
+        progress(round(done), total, failed)
         left = {
             index: todo
             for index, batch in enumerate(batches)
