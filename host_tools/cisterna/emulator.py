@@ -25,7 +25,7 @@ from rp2040py.simulator import Simulator
 from rp2040py.usb.cdc import USBCDC
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
-from cisterna.emulator_cuts import ArmedCut, Instants
+from cisterna.emulator_cuts import ArmedCut, CycleAlarms, Instants
 from cisterna.emulator_fixes import CYCLE_NS, NakingHost, OutputsAreInputs, PioPacer
 from cisterna.emulator_flash import FlashChip
 from cisterna.emulator_interrupts import InterruptWatch
@@ -191,8 +191,9 @@ class EmulatedPico:
         self._mcu.watchdog.on_watchdog_trigger = self._watchdog_reset
         self._stop_alarm = self._clock.create_alarm(self._stop)
         self._cycles_before = 0  # that the core counted before its last reset
-        self._cut = ArmedCut(self._mcu, self.flash, lambda: self.awake_cycles, self._stop)
-        self._instants = Instants(self._mcu, lambda: self.awake_cycles)
+        alarms = CycleAlarms(self._mcu, lambda: self.awake_cycles)
+        self._cut = ArmedCut(self._mcu, self.flash, alarms, self._stop)
+        self._instants = Instants(alarms)
         self._lines: list[_Line] = []
         self.edges: list[PinEdge] = []
         self.on_edge: Callable[[PinEdge], None] | None = None

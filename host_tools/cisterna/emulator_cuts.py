@@ -12,50 +12,74 @@ from cisterna.emulator_flash import TORN_ERASES, TORN_PROGRAMS, FlashChip
 _IDLE_LOOK_NS = 1e6
 
 
-class CycleAlarm:
-    """Calls ``due`` when the processor has worked for as many cycles as it was set to."""
+class CycleAlarms:
+    """All who wait for the processor to have worked for a number of cycles. They share one alarm
+    of the emulator: while the core sleeps it follows the next of the others, and two that did
+    would follow each other for ever."""
 
-    def __init__(self, mcu: Any, awake_cycles: Callable[[], int], due: Callable[[], None]) -> None:
+    def __init__(self, mcu: Any, awake_cycles: Callable[[], int]) -> None:
+        self.awake_cycles = awake_cycles
         self._core = mcu.core
         self._clock = mcu.clock
-        self._awake = awake_cycles
-        self._due = due
-        self._alarm = mcu.clock.create_alarm(self._look)
-        self._at_cycle: int | None = None
+        self._alarm = mcu.clock.create_alarm(self.look)
+        self._waiting: list[CycleAlarm] = []
 
-    def set(self, cycles: int) -> None:
-        """Count ``cycles`` from here."""
-        self._at_cycle = self._awake() + cycles
-        self._look()
+    def alarm(self, due: Callable[[], None]) -> CycleAlarm:
+        """One that calls ``due`` once for each time it is set."""
+        made = CycleAlarm(self, due)
+        self._waiting.append(made)
+        return made
 
-    def cancel(self) -> None:
-        self._at_cycle = None
-        self._alarm.cancel()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """While the core sleeps, whatever wakes it is an alarm, and this one follows that. While
         it works, its counter runs up to a tenth ahead of simulated time (it counts waits for the
         bus that the clock does not), so the instant is closed in on."""
-        if self._at_cycle is None:
+        self._alarm.cancel()
+        for each in self._waiting:
+            each.come()
+        left = min(
+            (each.at_cycle for each in self._waiting if each.at_cycle is not None), default=None
+        )
+        if left is None:
             return
-        left = self._at_cycle - self._awake()
+        left -= self.awake_cycles()
         clock = self._clock
-        if left <= 0:
-            self._at_cycle = None
-            self._due()
-        elif self._core.waiting:
+        if self._core.waiting:
             next_ns = clock.nanos_to_next_alarm if clock.has_scheduled_alarm else _IDLE_LOOK_NS
             self._alarm.schedule(next_ns)
         else:
             self._alarm.schedule(max(left // 2, 1) * CYCLE_NS)
 
 
+class CycleAlarm:
+    """Calls ``due`` when the processor has worked for as many cycles as it was set to."""
+
+    def __init__(self, alarms: CycleAlarms, due: Callable[[], None]) -> None:
+        self._alarms = alarms
+        self._due = due
+        self.at_cycle: int | None = None
+
+    def set(self, cycles: int) -> None:
+        """Count ``cycles`` from here."""
+        self.at_cycle = self._alarms.awake_cycles() + cycles
+        self._alarms.look()
+
+    def cancel(self) -> None:
+        self.at_cycle = None
+
+    def come(self) -> None:
+        """Call ``due`` if it is time; it may set this alarm again."""
+        while self.at_cycle is not None and self.at_cycle <= self._alarms.awake_cycles():
+            self.at_cycle = None
+            self._due()
+
+
 class Instants:
     """``look`` is called, inside the emulator, at given cycles after power on. It may read what
     there is and must not let time pass."""
 
-    def __init__(self, mcu: Any, awake_cycles: Callable[[], int]) -> None:
-        self._alarm = CycleAlarm(mcu, awake_cycles, self._come)
+    def __init__(self, alarms: CycleAlarms) -> None:
+        self._alarm = alarms.alarm(self._come)
         self._left: list[int] = []  # cycles between one instant and the next, the next first
         self._look: Callable[[], None] = lambda: None
 
@@ -89,12 +113,12 @@ class ArmedCut:
         self,
         mcu: Any,
         flash: FlashChip,
-        awake_cycles: Callable[[], int],
+        alarms: CycleAlarms,
         stop: Callable[[], None],
     ) -> None:
         self._flash = flash
         self._stop = stop
-        self._at_cycle = CycleAlarm(mcu, awake_cycles, self._fire)
+        self._at_cycle = alarms.alarm(self._fire)
         self._alarm = mcu.clock.create_alarm(self._fire)
         self._cycle: int | None = None
         self._operation: int | None = None

@@ -150,6 +150,23 @@ def test_what_a_cut_would_leave_is_seen_without_one(start: Callable[..., Emulate
     assert all(flash[: _SECTOR.start] == before[: _SECTOR.start] for flash in seen)
 
 
+@pytest.mark.timeout(60)
+def test_time_goes_on_while_a_cut_and_a_look_are_waited_for(
+    start: Callable[..., EmulatedPico],
+) -> None:
+    """Both count cycles of a processor that sleeps."""
+    pico = start(_SLEEPER)
+    pico.run(400_000)
+    seen: list[bytes] = []
+    begun = pico.awake_cycles
+    pico.watch_cuts([100_000], seen.append)
+    pico.cut_power_at(cycle=150_000)
+    pico.run_until(lambda: False, 60_000_000)
+    assert len(seen) == 1
+    assert not pico.powered
+    assert 150_000 <= pico.awake_cycles - begun < 150_100
+
+
 def test_cut_before_a_flash_operation(start: Callable[..., EmulatedPico]) -> None:
     pico = start(_FLASHER)
     before = _flasher(pico)
