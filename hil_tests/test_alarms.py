@@ -92,3 +92,82 @@ def test_a_pump_that_hangs_is_reset(bench: Bench, where: str) -> None:
         assert "watchdog_reset" in _names(pump)
         assert [fault.name for fault in pump.faults()][-1] == "watchdog_reset"
         assert pump.status().mode_name == "simple continuous"
+
+
+@pytest.mark.needs("advance", "truth", "inject", "refill", "days")
+@pytest.mark.requirement("DEL-8", "DEL-7")
+@pytest.mark.parametrize("us", [3_600_000_000, 2_000_000, -10_000_000])
+def test_a_counter_that_jumps_stops_the_motor(bench: Bench, us: int) -> None:
+    """The pump's clock only goes forward: a counter that falls back has come round."""
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)
+        bench.advance(minutes=10)
+        due = bench.truth()["steps"]
+        bench.inject("clock_jump", amount=us)
+        bench.advance(minutes=10)
+        truth = bench.truth()
+        status = pump.status()
+    if us == 2_000_000:  # less than a step takes: nobody can tell, and it is one step at most
+        assert 69 <= truth["steps"] - due <= 71
+        assert status.fault == 0
+        return
+    assert truth["steps"] - due <= 5  # what was reserved
+    assert messages.FAULTS[status.fault][0] == "step_late"
+    assert status.mode_name == "stopped"
+    bench.cut_power()
+    bench.power_on()
+    with bench.programmer() as pump:
+        assert pump.status().mode_name == "simple continuous"
+
+
+@pytest.mark.needs("advance", "truth", "inject", "edges", "power", "refill", "days")
+@pytest.mark.requirement("FLT-1", "FLT-2", "DEL-8")
+def test_a_clock_that_stands_resets_and_then_moves_nothing(bench: Bench) -> None:
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)
+    bench.advance(minutes=10)
+    steps = bench.truth()["steps"]
+    bench.inject("clock_stop")
+    bench.advance(hours=1)
+    truth = bench.truth()
+    assert truth["resets"] == 1
+    off = [edge for edge in bench.edges() if edge.line == "enable"][-1]
+    assert off.level == 0
+    with bench.programmer() as pump:
+        status = pump.status()
+        assert messages.FAULTS[status.fault][0] == "self_test_failed"
+        assert status.fault_text.startswith("clock")
+        assert bench.truth()["steps"] - steps <= 5
+    bench.clear("clock_stop")
+    bench.cut_power()
+    bench.power_on()
+    before = bench.truth()["steps"]
+    bench.advance(hours=1)
+    assert bench.truth()["steps"] - before in (416, 417)
+
+
+@pytest.mark.needs("advance", "truth", "inject", "power", "refill", "days")
+@pytest.mark.requirement("FLT-3")
+@pytest.mark.parametrize("fault", ["memory_pressure", "flash_fails"])
+def test_what_the_chip_has_no_more_stops_it_or_changes_nothing(bench: Bench, fault: str) -> None:
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)
+    bench.advance(minutes=10)
+    for amount in (1, 2, 3) if fault == "flash_fails" else (4_096, 2_048, 1_024):
+        before = bench.truth()["steps"]
+        bench.inject(fault, amount=amount)
+        bench.advance(hours=1)
+        moved = bench.truth()["steps"] - before
+        bench.clear(fault)
+        with bench.programmer() as pump:
+            status = pump.status()
+        if status.fault:
+            assert moved <= 417
+            assert status.mode_name == "stopped"
+            bench.cut_power()
+            bench.power_on()
+        else:
+            assert moved in (416, 417)
+        before = bench.truth()["steps"]
+        bench.advance(hours=1)
+        assert bench.truth()["steps"] - before in (416, 417), (amount, status.fault_text)

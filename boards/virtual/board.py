@@ -3,12 +3,13 @@
 Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_period, ticks_from,
 flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
 plant (state or null), reservoir_pl, steps_per_pulse, watchdog_ms, service (the button is held),
-trace (path or null), unique_id (hex), reset_cause, seed, and if wanted flash_faults: a list of
-what ``flash_fault`` takes, armed before the first access, and files: what is on a new file system,
-name -> octets in hex.
+clock_stands (its counter never moves), trace (path or null), unique_id (hex), reset_cause, seed,
+and if wanted flash_faults: a list of what ``flash_fault`` takes, armed before the first access,
+and files: what is on a new file system, name -> octets in hex.
 """
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -30,6 +31,8 @@ from plant import Plant
 from stepper_virtual import StepperVirtual
 
 _WATCHDOG = 2  # index in messages.RESET_CAUSES
+_BALLAST = 512  # octets
+_LEAST_LEFT = 1024  # so many the bench's own task needs
 
 
 class _TelemetryPort:
@@ -67,6 +70,11 @@ class Board:
         self.ticks_stand = True  # time moves only when nothing is due
         self.ticks_period = config["ticks_period"]
         self._ticks_from = config["ticks_from"]
+        if config.get("clock_stands"):
+            self.ticks_stand = False
+            self.ticks_us = lambda: config["ticks_from"]
+        self._left = 0  # octets of heap under pressure, 0: there is none
+        self._ballast = None
         self.root = "/flash"
         self.unique_id = bytes.fromhex(config["unique_id"])
         self.reset_cause = config["reset_cause"]
@@ -108,9 +116,13 @@ class Board:
                 "trace": self._flush_trace,
                 "listen": self._listen,
                 "hang": self._hang,
+                "jump": self._jump,
+                "press_memory": self._press_memory,
                 "flash_fault": self._flash_fault,
             },
         )
+        self._channel.on_request = self._ease_memory
+        self._channel.on_served = self._take_memory
         if config["fresh"]:
             vfs.VfsLfs2.mkfs(self.flash, progsize=nor_flash.PAGE)
         for fault in config.get("flash_faults") or ():
@@ -149,6 +161,7 @@ class Board:
             raise ValueError("time cannot go back to %d us" % request["until_us"])
 
     def _at_limit(self):
+        self._ease_memory()
         self._channel.finish({"time_us": self._bench_us()})
 
     def _bench_us(self):
@@ -199,6 +212,31 @@ class Board:
         else:
             raise ValueError("it hangs in loop, handler or telemetry, not in %r" % where)
         return {}
+
+    def _jump(self, request):
+        """The counter that the pump's clock is made of jumps."""
+        self._ticks_from += request["us"]
+        return {}
+
+    def _press_memory(self, request):
+        """From the answer on all but ``left`` octets of the heap are taken, whenever it is not the
+        bench that needs them; 0: no more."""
+        self._left = request["left"]
+        if 0 < self._left < _LEAST_LEFT:
+            raise ValueError("%d octets left: %d at least" % (self._left, _LEAST_LEFT))
+        return {}
+
+    def _ease_memory(self):
+        self._ballast = None
+
+    def _take_memory(self):
+        if not self._left:
+            return
+        gc.collect()
+        while gc.mem_free() > self._left + _BALLAST:
+            piece = [self._ballast]
+            piece.append(bytearray(_BALLAST))
+            self._ballast = piece
 
     def _plant_now(self):
         """Bring the plant to this instant."""

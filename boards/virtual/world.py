@@ -143,7 +143,8 @@ def install(world):
 
 class ControlChannel:
     """Serves the bench. ``operations``: name -> function(request dict) giving the answer's dict,
-    or None for one that is answered later through ``finish``."""
+    or None for one that is answered later through ``finish``. ``on_request()`` is called when
+    there is one, ``on_served()`` when it was served."""
 
     def __init__(self, request_fd, answer_fd, operations):
         self._requests = open(request_fd, "rb")
@@ -151,6 +152,7 @@ class ControlChannel:
         self._operations = operations
         self._buffer = b""
         self._pending = None
+        self.on_request = self.on_served = int  # nothing
 
     def answer(self, number, values):
         """Answer request ``number``."""
@@ -173,6 +175,7 @@ class ControlChannel:
         chunk = bytearray(512)
         while True:
             yield core._io_queue.queue_read(self._requests)
+            self.on_request()
             count = self._requests.readinto(chunk)
             if count is None:
                 continue
@@ -182,6 +185,7 @@ class ControlChannel:
             while b"\n" in self._buffer:
                 line, self._buffer = self._buffer.split(b"\n", 1)
                 self._serve(json.loads(line))
+            self.on_served()
 
     def _serve(self, request):
         number = request["id"]

@@ -30,6 +30,15 @@ MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
+PLANT_FAULTS = (
+    *("slip", "free_run", "leak", "occlusion", "empty", "sensor_stuck", "sensor_noisy"),
+    "battery_sag",
+)
+FIRMWARE_FAULTS = (
+    *("hang_loop", "hang_handler", "hang_telemetry", "flash_fails", "memory_pressure"),
+    *("clock_jump", "clock_stop"),
+)
+
 _BOOT_S = 20.0  # longest until a pump on a port answers after its power came
 
 
@@ -155,12 +164,15 @@ class Bench(abc.ABC):
     def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
         """Start ``fault`` in the plant (stall, slip, free_run, leak, occlusion, empty,
         sensor_stuck, sensor_noisy, battery_sag), with ``amount`` in its unit, see plant.FAULTS;
-        the stall after ``after_steps``. On the virtual bench also hang_loop, hang_handler,
-        hang_telemetry: the firmware hangs there, until its watchdog bites."""
+        the stall after ``after_steps``. On the virtual bench also what befalls the chip
+        (FIRMWARE_FAULTS): hang_loop, hang_handler, hang_telemetry, until its watchdog bites;
+        flash_fails, the ``amount``-th operation from now; memory_pressure, ``amount`` octets of
+        the heap are left; clock_jump by ``amount`` us, forward or back; clock_stop, also after
+        its reset, until it is cleared and the power was away."""
         raise self._lacking("inject")
 
     def clear(self, fault: str) -> None:
-        """End ``fault``."""
+        """End ``fault``. What ended by itself, or latched in the pump, is not undone."""
         raise self._lacking("inject")
 
     def refill_reservoir(self, fill_nl: int, ng_ml: int | None = None, rest_nl: int = 0) -> int:

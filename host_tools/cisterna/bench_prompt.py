@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cisterna import screens, units
 from cisterna.amounts import format_volume_nl, format_volume_pl
-from cisterna.bench import DAY_US
+from cisterna.bench import DAY_US, FIRMWARE_FAULTS, PLANT_FAULTS
 from cisterna.errors import CisternaError, UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ _SLICES = 100  # of a long advance, for its progress bar
 _LONGEST_UNSHOWN_US = DAY_US
 _PRESS_S = 0.3
 
-PLANT_FAULTS = (
-    *("slip", "free_run", "leak", "occlusion", "empty", "sensor_stuck", "sensor_noisy"),
-    "battery_sag",
-)
+_FAULTS = (*PLANT_FAULTS, *FIRMWARE_FAULTS)
 
 _HELP = (
     ("truth", "what the plant did, whatever the pump says"),
@@ -39,7 +36,11 @@ _HELP = (
     ('fill "20 mL"', "aspirate the reservoir and fill it; tells what was aspirated"),
     ("stall", "the rotor no longer follows the steps (stall 10: after 10 more)"),
     ("clear", "the rotor follows again (clear slip: another fault is over)"),
-    ("inject slip 60000", "another fault, with its amount: " + ", ".join(PLANT_FAULTS)),
+    (
+        "inject slip 60000",
+        "another fault of the plant, with its amount: " + ", ".join(PLANT_FAULTS),
+    ),
+    ("inject clock_jump", "a fault of the chip: " + ", ".join(FIRMWARE_FAULTS)),
     ("press", "hold the service button down, as pairing wants it"),
     ("release", "let it go"),
     ("ask", "press the patient's button, which asks for a bolus"),
@@ -180,8 +181,8 @@ class Prompt:
 
     def _clear(self, text: str) -> None:
         name = text or "stall"
-        if name != "stall" and name not in PLANT_FAULTS:
-            raise UsageError(f"clear {text}: no such fault", ", ".join(PLANT_FAULTS))
+        if name != "stall" and name not in _FAULTS:
+            raise UsageError(f"clear {text}: no such fault", ", ".join(_FAULTS))
         with self._pump.lock:
             self._pump.bench.clear(name)
         over = "the rotor follows the steps" if name == "stall" else f"{name} is over"
@@ -189,13 +190,14 @@ class Prompt:
 
     def _inject(self, text: str) -> None:
         name, _, amount = text.partition(" ")
-        if name not in PLANT_FAULTS:
-            raise UsageError(f"inject {text}: no such fault", ", ".join(PLANT_FAULTS))
+        if name not in _FAULTS:
+            raise UsageError(f"inject {text}: no such fault", ", ".join(_FAULTS))
         if amount and not amount.removeprefix("-").isdecimal():
             raise UsageError(f"inject {text}: its amount is a whole number, or nothing")
         with self._pump.lock:
             self._pump.bench.inject(name, amount=int(amount) if amount else None)
-        screens.note(self._shown, f"{name} begins; clear {name} ends it")
+        ends = "" if name.startswith(("hang_", "clock_jump")) else f"; clear {name} ends it"
+        screens.note(self._shown, f"{name} begins{ends}")
 
     def _press(self, _: str) -> None:
         with self._pump.lock:

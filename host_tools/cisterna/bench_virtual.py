@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import platformdirs
 from littlefs import LittleFS
 
-from cisterna.bench import Bench, Edge, Line
+from cisterna.bench import FIRMWARE_FAULTS, HOUR_US, Bench, Edge, Line
 from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError
 from cisterna.firmware_files import firmware_files
@@ -28,6 +28,8 @@ from cisterna.keys import KeyStore, factory_files, factory_keys
 from cisterna.vm import find_vm
 
 RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
+_JUMP_US = HOUR_US  # of the clock, unless it is told
+_LEFT_OCTETS = 4_096  # of a heap under pressure, unless it is told
 _POWER_ON = 1  # index in messages.RESET_CAUSES
 
 
@@ -130,6 +132,7 @@ class VirtualBench(Bench):
         self._reset_cause = _POWER_ON
         self._resets = 0
         self._still = False  # time that could run by itself is held
+        self._clock_stands = False
         self._service_held = False
         self._traces: list[Path] = []
         self.on_tone: Callable[[int, int], None] | None = None
@@ -211,6 +214,7 @@ class VirtualBench(Bench):
             "steps_per_pulse": self._data["rotor"]["steps_per_pulse"],
             "watchdog_ms": self._data["watchdog"]["timeout_ms"],
             "service": self._service_held,
+            "clock_stands": self._clock_stands,
             "trace": str(trace) if trace else None,
             "unique_id": self.pump_id.hex(),
             "reset_cause": self._reset_cause,
@@ -511,11 +515,29 @@ class VirtualBench(Bench):
     def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
         if fault.startswith("hang_"):
             self._ask("hang", where=fault.removeprefix("hang_"))
-            return
-        self._ask("inject", name=fault, after_steps=after_steps, amount=amount)
+        elif (
+            fault == "clock_stop"
+        ):  # a chip whose timers stand hangs, and so it is after its reset
+            self._clock_stands = True
+            self._ask("hang", where="loop")
+        elif fault == "clock_jump":
+            self._ask("jump", us=_JUMP_US if amount is None else amount)
+        elif fault == "memory_pressure":
+            self._ask("press_memory", left=_LEFT_OCTETS if amount is None else amount)
+        elif fault == "flash_fails":
+            self._ask("flash_fault", fault="fail", at=1 if amount is None else amount)
+        else:
+            self._ask("inject", name=fault, after_steps=after_steps, amount=amount)
 
     def clear(self, fault: str) -> None:
-        self._ask("clear", name=fault)
+        if fault == "clock_stop":
+            self._clock_stands = False
+        elif fault == "memory_pressure":
+            self._ask("press_memory", left=0)
+        elif fault == "flash_fails":
+            self._ask("flash_fault", fault="heal")
+        elif fault not in FIRMWARE_FAULTS:
+            self._ask("clear", name=fault)
 
     def set_service(self, held: bool) -> None:
         self._service_held = held

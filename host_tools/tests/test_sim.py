@@ -221,6 +221,8 @@ def test_the_prompt_is_a_bench(cisterna: Cisterna, in_terminal: Callable[..., Ot
     told("clear slip", "slip is over")
     told("inject slip much", "a whole number")
     told("inject gremlin", "no such fault")
+    told("inject memory_pressure", "clear memory_pressure ends it")
+    told("clear memory_pressure", "memory_pressure is over")
     told("cut", "the pump has no power")
     told("truth", "In the reservoir    20 mL")
     told("on", "the pump has power")
