@@ -54,6 +54,7 @@ class RecordLog:
         self._filed = 0  # records below this stand in files
         self._first_file = 0  # the oldest of them
         self._unwritten = 0  # records put into ``_slot`` and not known to be stored
+        self._stored = False  # the file of that slot holds earlier ones of them
         self.next = 0
         self.oldest = 0
 
@@ -181,6 +182,7 @@ class RecordLog:
             self._begin_slot(newest)
             for i in range(_HEAD, len(self._slot)):
                 self._slot[i] = 0xFF
+        self._stored = count > 0 and doubtful < 0
         self.next = newest + count
         self._filed = max(self._filed, newest - newest % self._batch)
 
@@ -238,6 +240,7 @@ class RecordLog:
         return number
 
     def _begin_slot(self, number):
+        self._stored = False
         first = number - number % self._per_slot
         pack_into("<II", self._slot, 0, first, first ^ _ALL)
 
@@ -251,9 +254,12 @@ class RecordLog:
         last = self.next - 1
         slot = last % self._batch // self._per_slot
         end = _HEAD + (last % self._per_slot + 1) * self._size
-        with open(self._slot_folder(slot) + "/now", "wb") as file:
+        # What is there is not cut off before its successor is in the file, for a write that fails
+        # leaves the file as it is closed. Records of an earlier round stand in ``old`` already.
+        with open(self._slot_folder(slot) + "/now", "r+b" if self._stored else "wb") as file:
             if file.write(self._view[:end]) != end:
                 raise OSError(28)
+        self._stored = True
         self._unwritten = 0
         if self.next == self._filed + self._batch:
             self._file_slots()

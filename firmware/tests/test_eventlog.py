@@ -18,6 +18,7 @@ REQUIREMENTS = {
     "test_a_record_costs_an_erase_in_ten_at_most": ["CST-7"],
     "test_500_flipped_bits_are_500_damaged_records": ["ACC-5"],
     "test_a_clear_hides_and_numbers_go_on": ["ACC-4"],
+    "test_a_write_that_fails_leaves_what_was_written_before": ["ACC-4", "FLT-3"],
     "test_oldest_are_overwritten_and_numbers_never_reused": ["ACC-4"],
     "test_numbers_go_on_over_restarts_at_random_moments": ["ACC-4"],
     "test_a_power_cut_at_any_flash_operation_loses_at_most_the_record_in_flight": ["ACC-4"],
@@ -391,6 +392,48 @@ def test_an_append_that_fails_says_so_and_numbers_stay_with_their_places():
         if over:
             break
     assert failures > 10
+
+
+class _TakesNothing:
+    """A file that fails to take what is written, and is closed as it then is."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def write(self, _):
+        raise OSError(5)
+
+
+def test_a_write_that_fails_leaves_what_was_written_before():
+    for kept in (1, PER_SLOT - 1, PER_SLOT, BATCH - 1, BATCH, BATCH + 1, BATCH + PER_SLOT + 2):
+        flash = new_flash()
+        log, _ = opened()
+        for i in range(kept):
+            log.append("clock_set", i)
+        for restarted in (False, True):
+            if restarted:
+                log, _ = opened()
+            recordlog.open = lambda path, mode: (
+                open(path, mode) if mode == "rb" else _TakesNothing(open(path, mode))
+            )
+            try:
+                log.append("clock_set", 99)
+                raise AssertionError("it took what no file took")
+            except OSError:
+                pass
+            finally:
+                recordlog.open = open
+            flash = same_flash(flash)
+            log, _ = opened()
+            values = [event and event[5] for _, event in each(log)]
+            assert values[:kept] == list(range(kept)), (kept, restarted, values)
+            assert log.next >= kept
 
 
 class _ClosesWithAnError:
