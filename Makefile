@@ -102,8 +102,9 @@ hil: setup ## requirement tests on a bench, with a report: BENCH=virtual, emulat
 	$(pytest) hil_tests --bench $(BENCH) --report $(REPORT) \
 		$(if $(filter virtual emulated,$(BENCH)),-n $(JOBS) --dist loadfile)
 
+hil-emulated: TEST_TIMEOUT_S = 900
 hil-emulated: setup ## all requirement tests that an emulated Pico can show (20 minutes)
-	$(pytest) hil_tests --bench emulated -n $(JOBS) --dist loadfile --timeout 900
+	$(pytest) hil_tests --bench emulated $(in_parallel)
 
 campaign: setup ## campaigns and requirement tests with their full figures (hours); goes on after Ctrl-C
 	$(BIN)/cisterna bench powercut --full --report build/campaigns
@@ -117,7 +118,7 @@ campaign: setup ## campaigns and requirement tests with their full figures (hour
 	$(BIN)/cisterna bench attack --full --report build/campaigns/attack
 	$(BIN)/cisterna bench attack --bench emulated --full --report build/campaigns/attack-emulated
 	$(pytest) hil_tests --full -k 'not test_campaign'
-	$(pytest) hil_tests --bench emulated
+	$(MAKE) hil-emulated
 	$(pytest) -m long --timeout 900
 
 bench: setup ## how fast the virtual pump and the emulated Pico simulate
