@@ -171,3 +171,15 @@ def test_what_the_chip_has_no_more_stops_it_or_changes_nothing(bench: Bench, fau
         before = bench.truth()["steps"]
         bench.advance(hours=1)
         assert bench.truth()["steps"] - before in (416, 417), (amount, status.fault_text)
+
+
+@pytest.mark.needs("advance", "truth", "inject", "refill", "days")
+def test_too_little_memory_for_the_bench_is_refused(bench: Bench) -> None:
+    with bench.programmer() as pump:
+        commission(bench, pump, BIG)
+    for octets in (1, 1_023, -1):
+        with pytest.raises(CisternaError, match=f"{octets} octets left: 0, or 1024 at least"):
+            bench.inject("memory_pressure", amount=octets)
+    before = bench.truth()["steps"]
+    bench.advance(hours=1)
+    assert bench.truth()["steps"] - before in (416, 417)

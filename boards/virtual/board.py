@@ -221,9 +221,10 @@ class Board:
     def _press_memory(self, request):
         """From the answer on all but ``left`` octets of the heap are taken, whenever it is not the
         bench that needs them; 0: no more."""
-        self._left = request["left"]
-        if 0 < self._left < _LEAST_LEFT:
-            raise ValueError("%d octets left: %d at least" % (self._left, _LEAST_LEFT))
+        left = request["left"]
+        if left and left < _LEAST_LEFT:
+            raise ValueError("%d octets left: 0, or %d at least" % (left, _LEAST_LEFT))
+        self._left = left
         return {}
 
     def _ease_memory(self):

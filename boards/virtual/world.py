@@ -174,7 +174,11 @@ class ControlChannel:
         """Serve until the bench closes the channel; a generator for asyncio."""
         chunk = bytearray(512)
         while True:
-            yield core._io_queue.queue_read(self._requests)
+            try:
+                yield core._io_queue.queue_read(self._requests)
+            except MemoryError:  # too little was left to wait with
+                self.on_request()
+                continue
             self.on_request()
             count = self._requests.readinto(chunk)
             if count is None:
