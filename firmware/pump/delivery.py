@@ -329,6 +329,19 @@ class Delivery:
         most = ceil_div(bridge[1] * us, DAY_US) if bridge[0] == BRIDGE else 0
         return max(most, self.basal.most_nl(p, us))
 
+    def check_room(self, p, bridge_rate):
+        """Raise Refusal unless what was delivered of late leaves room for prescription ``p`` and a
+        bridge bolus of ``bridge_rate`` nL/day, 0 none, under the limits of ``p``."""
+
+        def most_nl(us):
+            return max(self.most_of(p, us), ceil_div(bridge_rate * us, DAY_US))
+
+        for hour_nl, day_nl in ((p["hour_nl"], 0), (0, p["day_nl"])):
+            spare_nl = self.limits.spare_nl(most_nl, hour_nl, day_nl)
+            if spare_nl < 0:
+                field = "hour_nl" if hour_nl else "day_nl"
+                raise Refusal("volume_limit", field, p[field], p[field] - spare_nl)
+
     # -- commands -----------------------------------------------------------------------------
 
     def prescribe(self, prescription, bridge=None):

@@ -121,6 +121,7 @@ def bridge(delivery):
     if kept[0] != _CANCELLED or not left_nl:
         raise Refusal("no_bridge")
     permit(delivery, "resume_bridge")
+    delivery.check_room(delivery.store.current, kept[1])  # they may have come since
     return {
         "volume_nl": left_nl,
         "duration_us": ceil_div(left_nl * UNITS_PER_NL, kept[1]),

@@ -5,7 +5,7 @@ from struct import pack
 
 from pump.lending import lent, return_module
 from pump.prescription import Refusal, find_part
-from pump.schedule import DAY_US, ceil_div
+from pump.schedule import ceil_div
 from pump_wire.messages import DRUG_FORMAT, FAULT, FILL_PARTS, FLEX, RESERVOIR_PARTS
 
 _FORGET = 255
@@ -101,22 +101,9 @@ class Prescribing:
             raise Refusal("fault_latched", "fault", self._faults.code)
         if request["mode"] == FLEX and not self._wall.now_s():
             raise Refusal("clock_not_set", "mode", request["mode"])
-        self._check_room(prescription, echo["bridge_rate_nl_day"])
+        self._delivery.check_room(prescription, echo["bridge_rate_nl_day"])
         echo.update(prescription)
         return prescription, echo, bridge
-
-    def _check_room(self, p, bridge_rate):
-        """What was delivered of late leaves room for prescription ``p`` under its limits."""
-        delivery = self._delivery
-
-        def most_nl(us):
-            return max(delivery.most_of(p, us), ceil_div(bridge_rate * us, DAY_US))
-
-        for hour_nl, day_nl in ((p["hour_nl"], 0), (0, p["day_nl"])):
-            spare_nl = delivery.limits.spare_nl(most_nl, hour_nl, day_nl)
-            if spare_nl < 0:
-                field = "hour_nl" if hour_nl else "day_nl"
-                raise Refusal("volume_limit", field, p[field], p[field] - spare_nl)
 
     def check_set_prescription(self, request):
         return self._plan_prescription(request)[1]

@@ -43,6 +43,7 @@ REQUIREMENTS = {
     "test_patient_bolus_keeps_lockout_and_maximum_also_over_a_restart": ["THE-2"],
     "test_bridge_vectors": ["THE-4"],
     "test_bridge_goes_on_after_resets_and_changes_over": ["THE-4"],
+    "test_bridge_is_not_resumed_where_a_limit_has_no_room_for_it": ["DEL-5", "THE-4"],
     "test_a_concentration_is_not_changed_without_a_bridge_or_a_reason": ["THE-4"],
     "test_a_dose_that_changes_much_must_be_typed": ["THE-5"],
     "test_soft_limits_must_be_agreed_to": ["THE-6"],
@@ -494,6 +495,32 @@ def test_bridge_is_cancelled_and_resumed():
     assert pump.mode == "bridge_bolus"
     pump.advance(left * DAY_US // 200_000 + 100 * SECOND_US)
     assert pump.mode == "simple_continuous"
+
+
+def test_bridge_is_not_resumed_where_a_limit_has_no_room_for_it():
+    """It is given at a rate of its own, which limits that came after it was cancelled do not
+    know."""
+    new = {"concentration_ng_ml": 2_000_000, "rate_nl_day": 50_000}
+    pump = treated(concentration_ng_ml=500_000, rate_nl_day=480_000)
+    changed(pump, bridge=1, **new)
+    refused("volume_limit", changed, pump, hour_nl=20_000, **new)  # 23,334 nL in 70 min
+    pump.command(CANCEL_BOLUS)
+    changed(pump, hour_nl=20_000, **new)
+    for command in (None, STOP):
+        if command:
+            pump.command(command)
+        before = therapy(pump)
+        refusal = refused("volume_limit", pump.command, RESUME_BRIDGE)
+        assert (refusal.field, refusal.value) == ("hour_nl", 20_000)
+        assert 25_400 < refusal.limit < 25_600  # 70 min at the rate of the bridge, and 21 steps
+        assert therapy(pump) == before
+        least_nl = refusal.limit
+    pump.command(RESUME)
+    changed(pump, hour_nl=least_nl, **new)
+    pump.command(RESUME_BRIDGE)
+    pump.advance(DAY_US // 4)
+    assert "limit_held" not in pump.event_names()
+    assert pump.mode == "bridge_bolus"
 
 
 # -- limits ---------------------------------------------------------------------------------------
