@@ -310,9 +310,10 @@ ACTIONS = (
     + ("patient",) * 7
     + ("basal",) * 4
     + ("prime",) * 3
-    + ("stop", "resume", "resume", "resume", "cancel", "cancel")
-    + ("restart",) * 2
-    + ("bridge", "resume_bridge", "clock", "clock", "refill")
+    + ("stop", "resume", "resume", "resume")
+    + ("bridge", "cancel", "resume_bridge") * 3
+    + ("restart", "clock") * 2
+    + ("refill",)
 )
 
 
