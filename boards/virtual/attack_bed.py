@@ -62,7 +62,14 @@ from pump_wire.session import (
 RATE_NL_DAY = 8_640_000  # a step a second
 ROLES = (PATIENT, CLINICIAN, SERVICE)
 _LOGS = ("log", "faults", "steps")  # the count of steps: the plant tells it
-_MAY_BE_TOLD = ("auth_failed", "command_refused", "patient_refused", "pump_started", "power_lost")
+_MAY_BE_TOLD = (
+    "auth_failed",
+    "command_refused",
+    "patient_refused",
+    "refused_again",
+    "pump_started",
+    "power_lost",
+)
 _ALARM = ("alarm_raised", ALARM["attack"])
 _DIRECTORY = 0x4000
 _PIECE = 512

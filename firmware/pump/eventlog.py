@@ -30,6 +30,7 @@ class EventLog:
         self._clock = clock
         self._wall = wall
         self._told_s = -_AT_ONCE_S
+        self._more = {}  # patient_refused that is still to be told: {its value: how many}
         self._waiting = []  # noted: (code, uptime_us, wall_s, value, cause)
         self.cause = 0
         self.on_written = int  # nothing
@@ -65,16 +66,35 @@ class EventLog:
 
     def asked(self, name, value=0):
         """``note`` of what somebody may ask for again and again: 24 at once, and then one in ten
-        minutes. What is more is not taken down: nobody can push the log out by asking."""
+        minutes: nobody can push the log out by asking. What is more is not taken down, but of a
+        patient's boluses that are refused it is counted, and told at that pace."""
         now_s = self._clock.now_us() // 1_000_000
         self._told_s = max(self._told_s, now_s - _AT_ONCE_S)
         if self._told_s <= now_s:
             self._told_s += _ASKED_S
             self.note(name, value)
+        elif name == "patient_refused":
+            self._more[value] = self._more.get(value, 0) + 1
+
+    def _tell_more(self):
+        """Of each reason a record, and one of how many more there were."""
+        if self._told_s > self._clock.now_us() // 1_000_000:
+            return
+        cause, self.cause = self.cause, 0
+        for value in self._more:
+            self.note("patient_refused", value)
+            more = self._more[value] - 1
+            if more:
+                self.note("refused_again", more)
+            self._told_s += 2 * _ASKED_S
+        self._more.clear()
+        self.cause = cause
 
     def flush(self):
         """Make durable what was noted, together. Raises OSError when it could not be written; it
         is then written with the next."""
+        if self._more:
+            self._tell_more()
         if self._waiting:
             self._put()
         self._records.write()

@@ -830,6 +830,7 @@ EVENTS = {
     51: ("flex_moved", "flex schedule moved by {a} s with the clock"),
     52: ("zone_set", "time zone set, UTC + {a} min"),
     53: ("limit_agreed", "programmed above a soft limit, as agreed; bits {a}"),
+    54: ("refused_again", "refused like the record before: {a} more"),
     64: ("alarm_raised", "alarm {a} raised"),
     65: ("alarm_over", "cause of alarm {a} is gone"),
     66: ("alarm_acknowledged", "alarm of record {a} acknowledged"),

@@ -18,6 +18,7 @@ from pump_wire.messages import (
     HELLO,
     PREPARE,
     RECORD_REFILL,
+    REFUSAL,
     REQUEST_BOLUS,
     RESUME,
     SET_ALARM_INTERVALS,
@@ -30,6 +31,7 @@ from pump_wire.messages import (
 
 TIMEOUT_S = 60
 REQUIREMENTS = {
+    "test_every_refused_patient_bolus_is_told_with_its_reason": ["THE-2"],
     "test_a_token_is_good_once": ["SEC-5"],
     "test_a_token_is_good_for_thirty_seconds": ["SEC-5"],
     "test_a_token_with_any_bit_changed_is_refused": ["SEC-5"],
@@ -190,17 +192,59 @@ def test_a_command_whose_record_cannot_be_written_counts_as_carried_out():
 def test_what_a_patient_may_ask_without_end_does_not_push_the_log_out():
     pump = running()
     first = pump.app.log.coming
-    for _ in range(100):
-        refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+
+    def ask(times):
+        for _ in range(times):
+            refused("not_permitted", pump.prepare, REQUEST_BOLUS)
+
+    ask(100)
     assert pump.event_names(first) == ["patient_refused"] * 24
-    pump.advance(600 * SECOND_US)
-    refused("not_permitted", pump.prepare, REQUEST_BOLUS)
-    refused("not_permitted", pump.prepare, REQUEST_BOLUS)
-    assert pump.event_names(first).count("patient_refused") == 25
-    pump.advance(4 * HOUR_US)
-    for _ in range(100):
-        refused("not_permitted", pump.prepare, REQUEST_BOLUS)
-    assert pump.event_names(first).count("patient_refused") == 25 + 24
+    pump.advance(630 * SECOND_US)
+    counted = ["patient_refused", "refused_again"]
+    assert pump.event_names(first) == ["patient_refused"] * 24 + counted
+    ask(2)  # two records were written: nothing for 20 minutes
+    assert len(pump.event_names(first)) == 26
+    pump.advance(1_200 * SECOND_US)
+    assert pump.event_names(first) == ["patient_refused"] * 24 + 2 * counted
+    assert told_refusals(pump, first) == {REFUSAL["not_permitted"]: 102}
+    pump.advance(5 * HOUR_US)
+    ask(100)
+    assert pump.event_names(first).count("patient_refused") == 26 + 24
+
+
+def told_refusals(pump, first):
+    """{reason: patient boluses that the log tells were refused for it}"""
+    found = {}
+    reason = None
+    for _, name, _, value in pump.events(first):
+        if name == "patient_refused":
+            reason = value
+        if name in ("patient_refused", "refused_again"):
+            found[reason] = found.get(reason, 0) + (1 if name == "patient_refused" else value)
+    return found
+
+
+def test_every_refused_patient_bolus_is_told_with_its_reason():
+    pump = running()
+    first = pump.app.log.coming
+    permitted = dict(RX, patient_nl=5_000, patient_s=300, lockout_s=3_600, patient_max=6)
+    pump.command(SET_PRESCRIPTION, **permitted)
+    pump.command(REQUEST_BOLUS)
+    pump.advance(330 * SECOND_US)
+    asked = {}
+    for values, reason, times in (
+        (permitted, "lockout", 60),
+        (RX, "not_permitted", 41),
+        (permitted, "lockout", 1),
+    ):
+        pump.command(SET_PRESCRIPTION, **values)
+        for _ in range(times):
+            refused(reason, pump.prepare, REQUEST_BOLUS)
+        asked[REFUSAL[reason]] = asked.get(REFUSAL[reason], 0) + times
+        pump.advance(60 * SECOND_US)
+    assert pump.ask(GET_STATUS)["mode"] == 2  # never in the way of delivery
+    pump.advance(HOUR_US)
+    assert told_refusals(pump, first) == asked
 
 
 def test_a_confirmation_names_the_record_of_its_command():

@@ -452,7 +452,8 @@ Each role, its bit, and what it may send; what is not listed is refused, `not_al
 the role is proved logged. `prepare` is judged by the command inside it, too. Of these refusals, of
 patient boluses that are refused and of alarms that are silenced, all of which one may ask for
 again and again, the log takes 24 records at once and then one in
-{pump_constant("eventlog", "_ASKED_S")} s.
+{pump_constant("eventlog", "_ASKED_S")} s. Patient boluses that were refused and not taken down are
+counted by reason, and told at that pace, `refused_again`; a loss of power takes the count with it.
 
 {_table(("role", "bit", "messages"), rows)}
 """

@@ -102,7 +102,7 @@ THREATS = (
     Threat(
         "push the log out, or wear the flash, by asking for what is refused",
         "",
-        "of refusals 24 at once are taken down, and then one in ten minutes",
+        "of refusals 24 at once are taken down, then one in ten minutes; a patient's are counted",
         "firmware/tests/test_commands.py::"
         "test_what_a_patient_may_ask_without_end_does_not_push_the_log_out",
     ),
