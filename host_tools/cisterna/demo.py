@@ -121,7 +121,7 @@ def run(out_dir: Path, *, seed: int = 1, console: Console | None = None) -> Repo
     _step(say, 1, "A virtual pump boots: firmware in the MicroPython VM, behind a serial port")
     with VirtualBench(seed=seed, trace=False, paired=False) as bench:
         say.print(f"   its port is {bench.port}")
-        with bench.programmer() as pump:
+        with Programmer(bench.link(), keys=bench.keys) as pump:  # not paired yet
             tale = _Run(bench, pump)
             _found(say, pump)
             _pair(say, bench, pump)
@@ -169,24 +169,21 @@ def _table(say: Console, columns: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _found(say: Console, pump: Programmer) -> None:
-    _step(say, 2, "It is found and interrogated")
+    _step(say, 2, "It is found: it says who it is, and nothing of a therapy")
     who = pump.identity
-    status = pump.status()
     _rows(
         say,
         [
             ("board", f"{who.board}, serial {who.serial.hex()}"),
             ("firmware", f"{who.firmware} on MicroPython {who.vm}"),
             ("wire", f"version {who.wire_version}, message table {who.table_hash:08x}"),
-            ("link", "sealed" if who.sealed else "open (not sealed)"),
-            ("mode", f"{status.mode_name}: {status.stopped_because}"),
-            ("one motor step", amounts.format_volume_pl(status.step_pl)),
+            ("link", "sealed" if who.sealed else "not sealed: nobody has a key"),
         ],
     )
 
 
 def _pair(say: Console, bench: VirtualBench, pump: Programmer) -> None:
-    _step(say, 3, "It is paired: a key is made on the pump while its service button is held")
+    _step(say, 3, "It is paired, its service button held, and interrogated")
     try:
         pump.session.pair()
     except Refused as refusal:
@@ -197,6 +194,14 @@ def _pair(say: Console, bench: VirtualBench, pump: Programmer) -> None:
     if key is None:
         raise CisternaError("the pump was paired, and there is no key")
     say.print(f"   with it held: key {key.generation} of the role {key.role}; the link is sealed")
+    status = pump.status()
+    _rows(
+        say,
+        [
+            ("mode", f"{status.mode_name}: {status.stopped_because}"),
+            ("one motor step", amounts.format_volume_pl(status.step_pl)),
+        ],
+    )
 
 
 def _therapy_rows(therapy: Therapy) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from cisterna import units
 from cisterna.dose import volume_of_mass_nl
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
 from cisterna.guard import guard
-from cisterna.keys import ROLES, KeyStore
+from cisterna.keys import ROLE_NAMES, ROLES, KeyStore
 from cisterna.mixture import MOST_DRUGS, Drug, Mixture
 from cisterna.prescription import Therapy, drug_octets, drug_of_octets, parts_crc
 from cisterna.session import (
@@ -193,6 +193,13 @@ class Event:
             kind = messages.ALARM_CLASSES[urgent]
             over = self.name == "alarm_over"
             return f"cause is gone: {text}" if over else f"ALARM ({kind}): {text}"
+        if self.name == "patient_refused" and self.value in messages.REFUSALS:
+            return f"patient bolus refused: {messages.REFUSALS[self.value][1]}"
+        if self.name == "command_refused" and self.value in messages.BY_NUMBER:
+            return f"command refused: {messages.BY_NUMBER[self.value].name}"
+        if self.name in ("paired", "key_revoked") and self.value in ROLE_NAMES:
+            done = "given out" if self.name == "paired" else "revoked"
+            return f"the {ROLE_NAMES[self.value]}'s key was {done}"
         if self.name == "power_lost" and self.value < 0:
             return "power was lost; the clock cannot tell for how long"
         if self.name == "clock_set":

@@ -7,6 +7,8 @@ import re
 import pytest
 
 from cisterna.bench_virtual import VirtualBench
+from cisterna.errors import Refused
+from cisterna.programmer import Event
 from host_tools.tests.conftest import Cisterna
 from pump_wire import messages
 
@@ -51,6 +53,24 @@ def test_events_since_a_while_ago(cisterna: Cisterna) -> None:
     hour = names(cisterna, "--since", "61 min")
     assert hour[0] == "pump_started"
     assert "power_lost" in hour
+
+
+def test_numbers_of_records_are_told_in_words(cisterna: Cisterna, bench: VirtualBench) -> None:
+    with bench.programmer("patient") as pump:
+        for message in (messages.REQUEST_BOLUS, messages.RESUME):
+            with pytest.raises(Refused):
+                pump.prepare(message, {})
+    bench.advance(minutes=2)  # a refusal is written with what comes next, or soon
+    shown = " ".join(cisterna("log").out.split())
+    assert "patient bolus refused: the prescription permits no patient bolus" in shown
+    assert "command refused: resume_delivery" in shown
+    for name, value, text in (
+        ("paired", 2, "the clinician's key was given out"),
+        ("key_revoked", 1, "the patient's key was revoked"),
+        ("refused_again", 7, "refused like the record before: 7 more"),
+        ("patient_refused", 250, "patient bolus refused, refusal 250"),  # of another table
+    ):
+        assert Event(0, messages.EVENT[name], 0, 0, value, damaged=False).text == text
 
 
 def test_events_since_a_date(cisterna: Cisterna, lived: VirtualBench) -> None:
