@@ -246,6 +246,7 @@ def test_the_patients_button_asks_as_the_message_does(bench: Bench, pump: Progra
     events = [event for event in pump.log() if event.name.startswith("patient_")]
     assert [event.name for event in events[1:]] == ["patient_granted"] + 2 * ["patient_refused"]
     assert [event.value for event in events[2:]] == 2 * [messages.REFUSAL["lockout"]]
+    pump.close()
     with bench.programmer("patient") as patient, pytest.raises(Refused, match="lockout"):
         patient.confirm(patient.prepare(messages.REQUEST_BOLUS, {}))
 

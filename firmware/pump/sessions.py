@@ -2,7 +2,9 @@
 
 A role's key is 16 random octets, made when the role is first paired and kept on flash. Nothing
 reads one back. One session is open at a time. It ends when its programmer closes it, when it has
-been silent for three minutes, when another begins, and when its role's key is revoked.
+been silent for three minutes, when another begins, and when its role's key is revoked. Another
+begins when it has been silent for half a minute, or at once for who has it in a role that may no
+less.
 """
 
 import sys
@@ -46,7 +48,8 @@ class Session:
 
 class Sessions:
     """One per pump. ``active``: the Session that is open, or None. ``button``: the board's, or
-    None. ``on_end()``: called when a session begins or ends."""
+    None. ``on_end()``: called when a session begins or ends; ``on_keys()``, when a key was given
+    out or revoked."""
 
     def __init__(self, pump_id, hashed, store, clock, entropy, button, log):
         self._pump_id = pump_id
@@ -64,6 +67,7 @@ class Sessions:
         self._barred_us = 0
         self._record_us = 0
         self.on_end = int  # nothing
+        self.on_keys = int
 
     def load(self):
         """Read the keys. What is damaged is told, and nobody has one. Raises OSError."""
@@ -107,13 +111,12 @@ class Sessions:
 
     def failed(self, session):
         """The tag of a request was wrong. Whoever waits has then failed to authenticate; a session
-        that is open takes no harm from it."""
-        if session is self.active:
-            return
+        that is open takes no harm from it. Both are logged."""
         now_us = self._clock.now_us()
-        self._waiting = None
-        self._barred_us = now_us + min(_FIRST_US << min(self._streak, 8), _MOST_US)
-        self._streak += 1
+        if session is not self.active:
+            self._waiting = None
+            self._barred_us = now_us + min(_FIRST_US << min(self._streak, 8), _MOST_US)
+            self._streak += 1
         self._failures += 1
         if now_us >= self._record_us:
             self._log.note("auth_failed", self._failures)
@@ -134,7 +137,7 @@ class Sessions:
         if now_us < self._barred_us:
             raise Refusal("backed_off", "", (self._barred_us - now_us + 999) // 1000)
         active = self.active
-        if active and active.who != asked[1]:
+        if active and (active.who != asked[1] or active.role > asked[0]):
             left_us = active.heard_us + _YIELD_US - now_us
             if left_us > 0:
                 raise Refusal("busy", active.who, active.role, (left_us + 999) // 1000)
@@ -173,6 +176,7 @@ class Sessions:
         self._check_button()
         self._keep(role, self._keys[role >> 1][0], _NONE)
         self._log.append("key_revoked", role)
+        self.on_keys()
         self._waiting = None
         if self.active and self.active.role == role:
             self.end()
@@ -198,6 +202,7 @@ class Sessions:
             key = self._entropy(KEY)
             self._keep(role, generation, key)
         self._log.append("paired", role)
+        self.on_keys()
         return pairing.reply(
             role, generation, key, public, values["public"], agreed, self._pump_id, self._hash
         )

@@ -208,6 +208,7 @@ def make(app, board):
     )
     app.commands.on_change = app.changed
     app.sessions.on_end = app.commands.forget_prepared  # pyright: ignore
+    app.sessions.on_keys = app.annunciator.announce  # pyright: ignore
     app.reading.battery = app.battery  # pyright: ignore
     app.reading.lag_ms = app.lag_ms
     app.reading.last_token = app.commands.last_token  # pyright: ignore

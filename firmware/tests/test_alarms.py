@@ -244,6 +244,9 @@ def test_a_change_is_announced_and_a_reading_is_not():
     pump.advance(5 * SECOND_US)
     check_pattern(pump, ANNOUNCEMENT)
     assert len(begins(pump, TONES[ANNOUNCEMENT][0][0])) == 1
+    pump.app.sessions.on_keys()  # a key was given out, or revoked
+    pump.advance(5 * SECOND_US)
+    assert len(begins(pump, TONES[ANNOUNCEMENT][0][0])) == 2
 
 
 def test_a_critical_tone_breaks_off_another():

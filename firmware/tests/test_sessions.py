@@ -204,17 +204,21 @@ def test_a_revoked_key_is_worthless_and_the_next_is_another():
     sessions = host.pump.app.sessions
     sessions._button = button = Button()
     button.held = True
+    announced = []
+    sessions.on_keys = lambda: announced.append(1)
     host.ask_open(REVOKE_KEY, role=PATIENT)
     kind, _, number, body = host.unwrapped(host.send(host.frame(GET_STATUS)))
     assert (kind, number, name_of(body)) == (REFUSAL, 0, "no_session")
     ask = host.open_frame(OPEN_SESSION, role=PATIENT, who="x", nonce=host.nonce())
     assert name_of(host.unwrapped(host.send(ask))[3]) == "not_paired"
+    assert announced == [1]
     reply = host.ask_open(PAIR, us=5_000_000, role=PATIENT, public=b"\x09" + bytes(31))
     assert reply["generation"] == 2
     assert sessions._keys[0][1] not in (KEYS[PATIENT], bytes(16))
     assert sessions._keys[1][1] == KEYS[CLINICIAN]
     names = host.pump.event_names()
     assert names[-2:] == ["key_revoked", "paired"]
+    assert announced == [1, 1]
 
 
 def test_keys_outlive_a_restart_and_damage_to_a_copy():
@@ -246,7 +250,7 @@ def test_no_message_tells_a_key():
         packet = b"\x01\x00\x00" + bytes((message.number,)) + body_of(message)
         if message is not REVOKE_KEY:
             seen += host.send(framed(packet), us=2_000_000)
-    for role in KEYS:
+    for role in sorted(KEYS):
         host.talk = host.open(role)
         for message in TABLE:
             if message.prepared or message is CLOSE_SESSION or not message.roles & role:
@@ -431,6 +435,21 @@ def test_another_programmer_is_told_who_has_the_pump():
     assert host.unwrapped(host.send(framed(packet)))[0] == REFUSAL
 
 
+def test_nobody_takes_over_a_session_of_a_role_that_may_more():
+    host = Host(0)
+    host.talk = host.open(CLINICIAN, who="ann@ward")
+    host.ask(GET_STATUS)
+    clinician = host.talk
+    ask = host.open_frame(OPEN_SESSION, role=PATIENT, who="ann@ward", nonce=host.nonce())
+    kind, _, _, body = host.unwrapped(host.send(ask))
+    assert (kind, name_of(body)) == (REFUSAL, "busy")
+    host.ask(GET_STATUS)
+    host.talk = host.open(SERVICE, who="ann@ward")
+    host.ask(GET_STATUS)
+    packet = clinician.packet(GET_STATUS.number, b"")
+    assert host.unwrapped(host.send(framed(packet)))[0] == REFUSAL
+
+
 # -- failures -------------------------------------------------------------------------------------
 
 
@@ -470,6 +489,24 @@ def test_failed_authentications_back_off_and_are_logged():
     host.pump.app.log.flush()
     records = [event for event in host.pump.events() if event[1] == "auth_failed"]
     assert [event[3] for event in records] == [1, 6]
+
+
+def test_forging_in_an_open_session_is_logged_and_harms_nobody():
+    host = Host()
+    for _ in range(50):
+        packet = bytearray(host.talk.packet(GET_STATUS.number, b""))
+        host.talk.counter -= 1
+        packet[-1] ^= 1
+        assert host.send(framed(packet)) == b""
+    host.ask(GET_STATUS)
+    host.pump.advance(600 * SECOND_US)
+    host.talk = host.open()
+    packet = bytearray(host.talk.packet(GET_STATUS.number, b""))
+    packet[-1] ^= 1
+    host.send(framed(packet))
+    host.pump.app.log.flush()
+    records = [event for event in host.pump.events() if event[1] == "auth_failed"]
+    assert [event[3] for event in records] == [1, 50]
 
 
 def test_a_flood_of_failures_locks_nobody_out():

@@ -198,8 +198,9 @@ BUGS = (
     Bug(
         "a forged packet ends the session",
         "firmware/pump/sessions.py",
-        "        if session is self.active:\n            return\n",
-        "        if session is self.active:\n            self.end()\n            return\n",
+        "        self._failures += 1\n",
+        "        self._failures += 1\n"
+        "        if session is self.active:\n            self.end()\n",
         "flood",
         8,
         8,
