@@ -4,8 +4,9 @@ Its configuration is one JSON file named by CISTERNA_VIRTUAL: step_pl, ticks_per
 flash (path), fresh (make a file system), telemetry_fd, request_fd, answer_fd, speed, world_us,
 plant (state or null), reservoir_pl, steps_per_pulse, watchdog_ms, service (the button is held),
 clock_stands (its counter never moves), trace (path or null), unique_id (hex), reset_cause, seed,
-and if wanted flash_faults: a list of what ``flash_fault`` takes, armed before the first access,
-and files: what is on a new file system, name -> octets in hex.
+secret (entropy is the machine's, not the seed's), and if wanted flash_faults: a list of what
+``flash_fault`` takes, armed before the first access, and files: what is on a new file system,
+name -> octets in hex.
 """
 
 import asyncio
@@ -79,6 +80,7 @@ class Board:
         self.unique_id = bytes.fromhex(config["unique_id"])
         self.reset_cause = config["reset_cause"]
         random.seed(config["seed"])
+        self._secret = config["secret"]
         self._world_us = self._passed_us = config["world_us"]
         self.plant = Plant(
             self.step_pl, config["reservoir_pl"], steps_per_pulse=config["steps_per_pulse"]
@@ -137,6 +139,8 @@ class Board:
         return (self._ticks_from + self.world.now_us) % self.ticks_period
 
     def entropy(self, count):
+        if self._secret:
+            return os.urandom(count)
         return bytes(random.getrandbits(8) for _ in range(count))
 
     # -- the bench's operations ---------------------------------------------------------------

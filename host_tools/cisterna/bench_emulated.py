@@ -90,6 +90,7 @@ class EmulatedBench(Bench):
         deploy: Deploy = "image",
         profile: str = PROFILES[0],
         paired: bool = True,
+        secret: bool = False,
     ) -> None:
         data = board_data(BOARD)
         self._active = int(data["stepper"]["enable_active"])
@@ -102,7 +103,7 @@ class EmulatedBench(Bench):
             wanted = {}
         self.keys = KeyStore(None if state is None else state / "keys")
         flash = self._kept_flash(wanted)
-        self._new_keys = factory_keys(seed) if paired and flash is None else {}
+        self._new_keys = factory_keys(None if secret else seed) if paired and flash is None else {}
         root = data["files"]["root"]
         records = factory_files(self._new_keys) if self._new_keys else {}
         there = {f"{root}/{name}": content for name, content in records.items()}

@@ -79,6 +79,8 @@ class VirtualBench(Bench):
     simulated seconds a real second, 0 for time that only ``advance`` moves. ``heap``: the VM's, as
     MicroPython writes it. ``firmware``: folder with other firmware to run, laid out as on a board.
     ``paired``: a new pump is provisioned before its first start, ``keys`` has every role's key.
+    ``secret``: keys and nonces come from this machine's randomness, not from ``seed``, and nobody
+    can foretell them.
     """
 
     name = "virtual"
@@ -112,6 +114,7 @@ class VirtualBench(Bench):
         heap: str | None = None,
         firmware: Path | None = None,
         paired: bool = True,
+        secret: bool = False,
     ) -> None:
         self._vm = find_vm()
         self._firmware = firmware or compiled_firmware()
@@ -124,6 +127,7 @@ class VirtualBench(Bench):
         self.state = Path(tempfile.mkdtemp(prefix="cisterna-")) if state is None else state
         self.keys = KeyStore(self.state / "keys")
         self._paired = paired
+        self._secret = secret
         self._process: subprocess.Popen[bytes] | None = None
         self._world_us = 0
         self._plant: dict[str, int] | None = None
@@ -187,7 +191,7 @@ class VirtualBench(Bench):
             flash.write_bytes(b"\xff" * size)
         files: dict[str, bytes] = {}
         if fresh and self._paired:
-            keys = factory_keys(self._seed)
+            keys = factory_keys(None if self._secret else self._seed)
             files = factory_files(keys)
             for role, key in keys.items():
                 self.keys.put(self.pump_id, role, key, 1)
@@ -219,6 +223,7 @@ class VirtualBench(Bench):
             "unique_id": self.pump_id.hex(),
             "reset_cause": self._reset_cause,
             "seed": int.from_bytes(digest[8:11], "little"),
+            "secret": self._secret,
             "flash_faults": self._armed,
         }
 

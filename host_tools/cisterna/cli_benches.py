@@ -30,7 +30,7 @@ def sim(
     ] = "virtual",
     seed: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Of everything random in the pump; its serial too."),
+        typer.Option(metavar="N", help="Of everything random in the pump, its keys too."),
     ] = None,
     port: Annotated[
         Path | None,

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import struct
 from binascii import crc32
 from dataclasses import dataclass
@@ -71,9 +72,12 @@ def who_asks() -> str:
     return text
 
 
-def factory_keys(seed: int) -> dict[str, bytes]:
+def factory_keys(seed: int | None) -> dict[str, bytes]:
     """Keys for every role of a simulated pump that is provisioned before its first start. They
-    follow from the bench's seed, so that a run can be repeated: nobody's secret."""
+    follow from the bench's seed, so that a run can be repeated, and are nobody's secret; with None
+    they are random."""
+    if seed is None:
+        return {role: secrets.token_bytes(KEY) for role in ROLES}
     return {
         role: hashlib.sha256(b"cisterna key %d %d" % (seed, bit)).digest()[:KEY]
         for role, bit in ROLES.items()

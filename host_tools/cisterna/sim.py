@@ -107,13 +107,26 @@ def _only_one(state: Path | None) -> Generator[None, None, None]:
         yield
 
 
+def _drawn(seed: int | None) -> int:
+    """``seed``, or one that nobody can foretell: the pump's serial follows from it, and on the
+    emulated Pico its random bits."""
+    return secrets.randbits(128) if seed is None else seed
+
+
 @contextlib.contextmanager
 def _virtual(
-    speed: float, state: Path | None, seed: int, paired: bool
+    speed: float, state: Path | None, seed: int | None, paired: bool
 ) -> Generator[RunningPump, None, None]:
     from cisterna.bench_virtual import VirtualBench
 
-    bench = VirtualBench(speed=speed, state=state, seed=seed, trace=False, paired=paired)
+    bench = VirtualBench(
+        speed=speed,
+        state=state,
+        seed=_drawn(seed),
+        trace=False,
+        paired=paired,
+        secret=seed is None,
+    )
     with bench:
         yield RunningPump(
             bench,
@@ -129,14 +142,14 @@ def _virtual(
 
 @contextlib.contextmanager
 def _emulated(
-    speed: float, state: Path | None, seed: int, paired: bool
+    speed: float, state: Path | None, seed: int | None, paired: bool
 ) -> Generator[RunningPump, None, None]:
     _check_pico_speed(speed)
     screens.note(screens.console(stderr=True), "the emulated Pico boots; this takes some seconds")
     from cisterna.bench_emulated import EmulatedBench
     from cisterna.emulator_port import EmulatedPort
 
-    bench = EmulatedBench(seed=seed, state=state, paired=paired)
+    bench = EmulatedBench(seed=_drawn(seed), state=state, paired=paired, secret=seed is None)
     with bench:
         port = EmulatedPort(bench.pico, speed)
 
@@ -342,6 +355,7 @@ def run(
 ) -> None:
     """Run a pump until Ctrl-C, SIGTERM, or ``quit`` at the prompt.
 
+    ``seed``: of all that is random in the pump; None: its keys and nonces cannot be foretold.
     ``pair``: the user's key store gets its keys, with no button pressed. ``link``: a symbolic link
     to make to the port. ``as_json``: print one line of JSON with the port and nothing else. Raises
     CisternaError when it cannot run, or ends by itself.
@@ -352,7 +366,6 @@ def run(
         )
     find_vm()  # says why not, where there can be no virtual pump
     start = _virtual if board == "virtual" else _emulated
-    seed = secrets.randbelow(1 << 32) if seed is None else seed
     reasons: list[CisternaError] = []
     with _only_one(state):
         with (

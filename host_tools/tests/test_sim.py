@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from cisterna import finding, vm
+from cisterna.bench_virtual import VirtualBench
 from cisterna.prescription import NOTICE
 from cisterna.programmer import Programmer, connect
 from cisterna.transport import SerialLink
 from host_tools.tests.conftest import ROOT, Cisterna, Other
+from pump_wire import messages
 
 Started = tuple["subprocess.Popen[str]", dict[str, Any]]
 Start = Callable[..., Started]
@@ -265,3 +267,18 @@ def test_a_pump_that_ends_by_itself_is_told(in_terminal: Callable[..., Other]) -
         os.kill(int(child), signal.SIGKILL)
     assert other.end() == 1
     assert "the pump's VM ended by itself" in other.shown
+
+
+def test_without_a_seed_nobody_can_foretell_keys_and_tokens(tmp_path: Path) -> None:
+    drawn: list[tuple[bytes, bytes]] = []
+    for number, secret in enumerate((True, True, False, False)):
+        state = tmp_path / str(number)
+        with VirtualBench(seed=7, trace=False, state=state, secret=secret) as bench:
+            key = bench.keys.get(bench.pump_id, "clinician")
+            assert key is not None
+            with bench.programmer() as pump:
+                wanted = {"wall_s": 1_800_000_000, "utc_offset_min": 0}
+                drawn.append((key.key, pump.prepare(messages.SET_CLOCK, wanted).token))
+    assert drawn[2] == drawn[3]
+    for place in (0, 1):
+        assert len({each[place] for each in drawn}) == 3
