@@ -9,15 +9,20 @@ from pump.schedule import ceil_div
 from pump_wire.messages import DRUG_FORMAT, FAULT, FILL_PARTS, FLEX, RESERVOIR_PARTS
 
 _FORGET = 255
-_LAST_PART = 13
+_LAST_PART = 14
 _MOST_OCTETS = 52  # a flex pattern of 13 steps
+
+
+def of_fill(part):
+    """True for the number of a drug of a fill."""
+    return FILL_PARTS <= part < FILL_PARTS + 4
 
 
 def gathered(staged, fill):
     """Octets of the staged parts of a fill or of a prescription."""
     octets = b""
     for part in sorted(staged):
-        if (part >= FILL_PARTS) == fill:
+        if of_fill(part) == fill:
             octets += bytes((part, len(staged[part]))) + staged[part]
     return octets
 
@@ -60,7 +65,7 @@ class Prescribing:
             self._staged[part] = octets
         else:
             self._staged.pop(part, None)
-        return {"crc": crc32(gathered(self._staged, part >= FILL_PARTS))}
+        return {"crc": crc32(gathered(self._staged, of_fill(part)))}
 
     def get_part(self, request):
         part = request["part"]

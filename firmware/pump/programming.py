@@ -34,6 +34,7 @@ from pump_wire.messages import (
     PATTERNS,
     PERIODIC_BOLUS,
     SIMPLE_CONTINUOUS,
+    STABILITY_PART,
     STEP_FORMAT,
     STEPS_A_DAY,
 )
@@ -175,6 +176,10 @@ def check(p):
     """Raise Refusal naming the field, its value and the limit if prescription ``p`` cannot be
     run."""
     drugs_of(p)
+    try:
+        str(find_part(p["parts"], STABILITY_PART), "utf-8")
+    except UnicodeError:
+        raise Refusal("bad_text", "part")
     mode = p["mode"]
     rate = p["rate_nl_day"]
     if mode == SIMPLE_CONTINUOUS:
@@ -292,14 +297,19 @@ def most_nl(p, span_s):
 
 
 def _changes(old, new):
-    """(largest change of a drug's dose in a day in ppm, whether one is above 20 %)."""
+    """(largest change of a drug's dose in a day in ppm, whether one is above 20 %): of the basal
+    programme's, and of that with all boluses that the patient may ask for."""
     ppm = 0
     above = False
     before = dict(drugs_of(old))
     after = dict(drugs_of(new))
-    for weekday in range(7 if FLEX in (old["mode"], new["mode"]) else 1):
-        old_nl = day_nl(old, weekday)
-        new_nl = day_nl(new, weekday)
+    days = 7 if FLEX in (old["mode"], new["mode"]) else 1
+    for case in range(2 * days):
+        old_nl = day_nl(old, case // 2)
+        new_nl = day_nl(new, case // 2)
+        if case % 2:
+            old_nl += patients_nl(old)
+            new_nl += patients_nl(new)
         for name in set(before) | set(after):
             was = old_nl * before.get(name, 0)
             will = new_nl * after.get(name, 0)

@@ -187,6 +187,7 @@ STEPS_A_DAY = 13
 STEP_FORMAT = "<HH"  # minute of the day it begins at, the first 0; rate in 1,000 nL/day
 DRUG_PARTS = 7  # parts 7 to 9: second to fourth drug of a prescription
 FILL_PARTS = 10  # parts 10 to 13: drugs of a fill
+STABILITY_PART = 14  # of a prescription: whose word it is that the drug is stable so long; text
 RESERVOIR_PARTS = 20  # parts 20 to 23: drugs in the reservoir, to read only
 DRUG_FORMAT = "<Q"  # concentration in ng/mL, 1 to 10**12; the name follows, 1 to 24 octets
 
@@ -435,8 +436,8 @@ WRITE_PART = Message(
     "write_part",
     CLINICIAN,
     False,
-    "Stage octets for a prescription (parts 0 to 9) or a fill (10 to 13), too long for its "
-    "request. They do nothing until a request with their CRC-32 is confirmed.",
+    "Stage octets for a prescription (parts 0 to 9, and 14) or a fill (10 to 13), too long for "
+    "its request. They do nothing until a request with their CRC-32 is confirmed.",
     (
         ("part", "u8", 0, 255, "number of the part; 255: forget all that is staged"),
         ("octets", "b*", None, None, "its octets; none: forget this part"),

@@ -80,6 +80,7 @@ from pump_wire.messages import (
     PERIODIC_BOLUS,
     SET_PRESCRIPTION,
     SIMPLE_CONTINUOUS,
+    STABILITY_PART,
     STEP_FORMAT,
     STEPS_A_DAY,
     STOPPED,
@@ -164,9 +165,10 @@ class Therapy:
     ``mode`` is STOPPED, MINIMUM_RATE, SIMPLE_CONTINUOUS, FLEX or PERIODIC_BOLUS of the message
     table; ``rate_nl_day`` is the basal rate of SIMPLE_CONTINUOUS, that between the boluses of
     PERIODIC_BOLUS, else 0. ``week``: number of the pattern of each day, Monday first; with
-    ``patterns`` only in FLEX. ``others``: the second to fourth drug. 0 is "not used" for all that
-    have it as their default. Raises TherapyError for values no pump can run; the volume limits
-    are the pump's to check.
+    ``patterns`` only in FLEX. ``others``: the second to fourth drug. ``stable_why``: whose word
+    ``stable_until_s`` is, where it is not the table's, 52 octets at most. 0 is "not used" for all
+    that have it as their default. Raises TherapyError for values no pump can run; the volume
+    limits are the pump's to check.
     """
 
     drug: str
@@ -192,6 +194,7 @@ class Therapy:
     week: bytes = bytes(7)
     patterns: tuple[Pattern, ...] = ()
     others: tuple[Drug, ...] = ()
+    stable_why: str = ""
 
     def __post_init__(self) -> None:
         self._check_drug(self.drug)
@@ -337,13 +340,16 @@ class Therapy:
 
     @property
     def parts(self) -> dict[int, bytes]:
-        """Octets by their part number in the message table: flex patterns, further drugs."""
+        """Octets by their part number in the message table: flex patterns, further drugs, and
+        whose word the stability is."""
         found = {
             number: b"".join(pack(STEP_FORMAT, minute, rate // 1000) for minute, rate in pattern)
             for number, pattern in enumerate(self.patterns)
         }
         for number, drug in enumerate(self.others, DRUG_PARTS):
             found[number] = drug_octets(drug)
+        if self.stable_why:
+            found[STABILITY_PART] = self.stable_why.encode()
         return found
 
     def values(self) -> dict[str, Any]:
@@ -372,7 +378,8 @@ class Therapy:
             for number in range(DRUG_PARTS, DRUG_PARTS + MOST_DRUGS - 1)
             if parts.get(number)
         )
-        return cls(**known, patterns=patterns, others=others)
+        why = parts.get(STABILITY_PART, b"").decode(errors="replace")
+        return cls(**known, patterns=patterns, others=others, stable_why=why)
 
     # -- checks -------------------------------------------------------------------------------
 

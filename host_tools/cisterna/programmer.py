@@ -451,6 +451,7 @@ class Programmer:
             raise
         numbers = sorted(set(values["week"])) if values["mode"] == messages.FLEX else []
         numbers += range(messages.DRUG_PARTS, messages.DRUG_PARTS + MOST_DRUGS - 1)
+        numbers.append(messages.STABILITY_PART)
         wanted = numbers if values["parts_crc"] else []
         parts = {number: self.part(number) for number in wanted}
         if parts_crc(parts) != values["parts_crc"]:

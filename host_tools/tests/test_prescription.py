@@ -56,7 +56,7 @@ def test_therapy_is_what_set_prescription_carries():
     names = [name for name, *_ in SET_PRESCRIPTION.request]
     fields = [field.name for field in dataclasses.fields(Therapy)]
     carried = names[: names.index("parts_crc")]
-    assert fields == [*carried, "patterns", "others"]  # the last two are the parts
+    assert fields == [*carried, "patterns", "others", "stable_why"]  # the last are parts
     body = bytearray(224)
     for name in prescription.shipped():
         therapy = prescription.load(prescription.shipped()[name]).therapy
