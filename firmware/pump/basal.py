@@ -6,7 +6,8 @@ later steps by at most a quarter of each until they are in time again, so that n
 none comes twice. By more, the step that the new time calls for runs at once. While nobody has set
 the clock since the power was away, flex goes on from where it stood. Periodic boluses are counted
 on the pump's clock, from the instant they were programmed; wall time does not touch them. One that
-falls into another bolus comes right after it; those of a stopped pump are left out.
+falls into another bolus comes right after it, of several the last; those of a stopped pump and
+those that fall into a bridge bolus are left out.
 """
 
 from struct import unpack_from
@@ -64,9 +65,11 @@ class Basal:
         """Another bolus takes the place of the piece that runs, which has ``left`` units left."""
         if self._units:
             self._units = left
+            self.next_us = None
 
     def skip(self, now_us):
-        """Nothing ran until ``now_us``: periodic boluses that were due are left out."""
+        """The programme did not run until ``now_us``: periodic boluses that were due are left
+        out."""
         self._units = 0
         interval_us = self._store.current["interval_s"] * 1_000_000
         if interval_us and self.bolus_us < now_us:
@@ -121,7 +124,8 @@ class Basal:
                 rate = current["rate_nl_day"]
                 return rate, rate * (self.bolus_us - now_us)
             self._units = current["bolus_nl"] * UNITS_PER_NL
-            self.bolus_us += current["interval_s"] * 1_000_000
+            interval_us = current["interval_s"] * 1_000_000
+            self.bolus_us += ((now_us - self.bolus_us) // interval_us + 1) * interval_us
         self.next_us = now_us - (-self._units // rate)
         return rate, self._units
 
@@ -138,6 +142,25 @@ class Basal:
         current = self._store.current
         interval_us = current["interval_s"] * 1_000_000 if current is not None else 0
         return max(0, self._clock.now_us() - self.bolus_us + interval_us) if interval_us else 0
+
+    def late_us(self, us):
+        """How late a periodic bolus is after one of another kind that takes ``us`` from now on; 0
+        if none is then due."""
+        current = self._store.current
+        if current is None or current["mode"] != PERIODIC_BOLUS:
+            return 0
+        now_us = self._clock.now_us()
+        over_us = now_us + us
+        interval_us = current["interval_s"] * 1_000_000
+        if not self._units:
+            return (over_us - self.bolus_us) % interval_us if over_us > self.bolus_us else 0
+        length_us = current["bolus_s"] * 1_000_000
+        if self.next_us is None:  # another one has taken its place
+            left_us = self._units * length_us // (current["bolus_nl"] * UNITS_PER_NL)
+        else:
+            left_us = self.next_us - now_us
+        begun_us = over_us + left_us - length_us
+        return min(max(0, begun_us - self.bolus_us + interval_us), interval_us)
 
     def most_nl(self, p, us):
         """Most that the basal programme of ``p`` gives in any ``us`` (to 26 h), rounded up."""

@@ -155,6 +155,7 @@ class Delivery:
             motion.sparing = True
             if units <= 0:
                 self._bridge_ends()
+                self.basal.skip(now_us)
                 mode, reason = self._basal_mode()
                 motion.sparing = False
         changed = mode != self.mode
@@ -318,23 +319,38 @@ class Delivery:
         self._log.note("limit_over")
         self._run_basal(now_us)
 
-    def most_nl(self, us):
-        """Most that the prescription's basal programme gives in ``us``, nL."""
-        return self.most_of(self._store.current, us)
+    def spare_nl(self, bolus_us):
+        """What the volume limits leave for a bolus of ``bolus_us`` from now on, nL: as
+        ``Limits.spare_nl``."""
+        p = self._store.current
+        late_us = self._late_us(bolus_us)
 
-    def most_of(self, p, us):
+        def most_nl(us):
+            return self.most_of(p, us, late_us)
+
+        return self.limits.spare_nl(most_nl, p["hour_nl"], p["day_nl"])
+
+    def _late_us(self, bolus_us):
+        """How late a periodic bolus may come after a bolus of ``bolus_us`` from now on."""
+        leaves_out = self.mode == BRIDGE_BOLUS or self._store.halted
+        return 0 if leaves_out else self.basal.late_us(bolus_us)
+
+    def most_of(self, p, us, late_us=0):
         """Most that the basal programme of ``p``, or the bridge bolus before it, gives in ``us``,
-        nL."""
+        nL, when its periodic boluses may come up to ``late_us`` late."""
         bridge = self._store.bridge
         most = ceil_div(bridge[1] * us, DAY_US) if bridge[0] == BRIDGE else 0
+        if p["mode"] == PERIODIC_BOLUS:
+            us += late_us
         return max(most, self.basal.most_nl(p, us))
 
     def check_room(self, p, bridge_rate):
         """Raise Refusal unless what was delivered of late leaves room for prescription ``p`` and a
         bridge bolus of ``bridge_rate`` nL/day, 0 none, under the limits of ``p``."""
+        late_us = self._late_us(0)
 
         def most_nl(us):
-            return max(self.most_of(p, us), ceil_div(bridge_rate * us, DAY_US))
+            return max(self.most_of(p, us, late_us), ceil_div(bridge_rate * us, DAY_US))
 
         for hour_nl, day_nl in ((p["hour_nl"], 0), (0, p["day_nl"])):
             spare_nl = self.limits.spare_nl(most_nl, hour_nl, day_nl)
@@ -422,6 +438,7 @@ class Delivery:
             kept = self._store.bridge
             self._store.commit(self._store.current, self._store.halted, (_CANCELLED,) + kept[1:])
             self._bridge_units = None
+            self.basal.skip(now_us)
             event = self._log.note("bridge_cancelled", left_pl)
         else:
             event = self._end_bolus_early()

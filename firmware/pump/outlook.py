@@ -134,7 +134,7 @@ def told(commands, delivery, store, ledger, wall, clock):
     }
     if p is None:
         return reply
-    room = limits.spare_nl(delivery.most_nl, p["hour_nl"], p["day_nl"])
+    room = delivery.spare_nl(0)
     reply["room_nl"] = _NEVER if room >= NO_LIMIT else max(0, room)
     if p["patient_nl"]:
         reply["patient_us"] = commands.patient_wait()[0]

@@ -98,8 +98,7 @@ def bolus(delivery, volume_nl, duration_us, kind=SINGLE_BOLUS, agreed=0):
     allowed_nl = (ledger.residual_pl() - delivery.unusable_pl()) // 1000
     if volume_nl > allowed_nl:
         raise Refusal("not_enough_drug", "volume_nl", volume_nl, max(allowed_nl, 0))
-    spare_nl = delivery.limits.spare_nl(delivery.most_nl, p["hour_nl"], p["day_nl"])
-    given_nl = min(volume_nl, spare_nl)
+    given_nl = min(volume_nl, delivery.spare_nl(duration_us))
     if given_nl < smallest_nl:
         raise Refusal("volume_limit", "volume_nl", volume_nl, max(0, given_nl))
     soft_nl = p["soft_bolus_nl"]

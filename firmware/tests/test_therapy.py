@@ -46,8 +46,11 @@ REQUIREMENTS = {
     "test_bridge_is_not_resumed_where_a_limit_has_no_room_for_it": ["DEL-5", "THE-4"],
     "test_a_concentration_is_not_changed_without_a_bridge_or_a_reason": ["THE-4"],
     "test_a_dose_that_changes_much_must_be_typed": ["THE-5"],
+    "test_more_for_the_patient_to_ask_for_must_be_typed_too": ["THE-5"],
     "test_soft_limits_must_be_agreed_to": ["THE-6"],
     "test_a_bolus_across_a_limit_is_cut": ["DEL-5"],
+    "test_a_bolus_leaves_room_for_a_periodic_bolus_that_it_makes_late": ["DEL-5"],
+    "test_periodic_boluses_that_fall_into_a_bridge_bolus_are_left_out": ["THE-4"],
 }
 DAY = ((0, 480_000), (360, 1_920_000), (420, 4_800_000), (720, 960_000), (1_320, 240_000))
 WEEKEND = ((0, 960_000), (720, 1_920_000))
@@ -105,13 +108,27 @@ def test_patterns_and_drugs_that_are_wrong_are_refused():
     ):
         refused(name, prepare, pump, {0: octets} if octets else None, mode=3)
     refused("above_limit", pump.ask, WRITE_PART, part=0, octets=bytes(56))
-    refused("above_limit", pump.ask, WRITE_PART, part=14, octets=b"x")
+    refused("above_limit", pump.ask, WRITE_PART, part=15, octets=b"x")
     refused("bad_body", prepare, pump, {7: b"12345678"})
     refused("bad_text", prepare, pump, {7: drug("saline", 5)})
     refused("below_limit", prepare, pump, {7: drug("other", 0)})
     prepare(pump, {0: pattern(*[(i, 48_000 + 1000 * i) for i in range(13)])}, mode=3)
     prescribe(pump, {7: drug("a", 5), 8: drug("b", 10**12)}, bridge=2, why="bench")
     assert pump.fault == ""
+
+
+def test_whose_word_the_stability_is_stays_with_the_prescription():
+    pump = treated()
+    refused("bad_text", prepare, pump, {14: b"\xff\xfe"})
+    why = "40 d: the pharmacy's own assay, lot 7 \u00b5".encode()
+    prescribe(pump, {14: why}, stable_until_s=MONDAY_S + 40 * 86_400)
+    pump.restart()
+    pump.advance(1_000)
+    assert pump.ask(GET_PART, part=14)["octets"] == why
+    stage(pump, {10: drug("saline", 5), 14: why})  # a fill's part beside it
+    assert prepare(pump, {14: why})[1]["asks"] == 0
+    prescribe(pump)
+    assert pump.ask(GET_PART, part=14)["octets"] == b""
 
 
 def test_a_dose_that_changes_much_must_be_typed():
@@ -128,6 +145,21 @@ def test_a_dose_that_changes_much_must_be_typed():
     refused("total_differs", prepare, pump, rate_nl_day=24_000_000, total_nl=1_000_000)
     _, echo = prepare(pump, rate_nl_day=24_000_000, total_nl=24_000_000)
     assert echo["asks"] == 0
+
+
+def test_more_for_the_patient_to_ask_for_must_be_typed_too():
+    pump = treated()
+    patient = {"patient_nl": 40_000, "patient_s": 600, "lockout_s": 7_200}
+    _, echo = prepare(pump, patient_max=5, **patient)
+    assert (echo["asks"], echo["change_ppm"]) == (0, 200_000)
+    _, echo = prepare(pump, patient_max=6, **patient)
+    assert (echo["asks"], echo["change_ppm"], echo["with_patient_nl"]) == (1, 240_000, 1_240_000)
+    assert (echo["old_total_nl"], echo["new_total_nl"]) == (1_000_000, 1_000_000)
+    token, _ = prepare(pump, patient_max=6, **patient)
+    refused("not_agreed", pump.ask, CONFIRM, token=token)
+    prescribe(pump, patient_max=6, **patient)
+    assert prepare(pump, patient_max=6, **patient)[1]["asks"] == 0
+    assert prepare(pump)[1]["change_ppm"] == 193_549  # less is a change, too
 
 
 def test_soft_limits_must_be_agreed_to():
@@ -277,6 +309,67 @@ def test_a_periodic_bolus_within_a_single_bolus_comes_right_after_it():
     assert pump.ask(GET_STATUS)["rate_nl_day"] == 240_000
     basal = 240_000 * (4 * 3_600 - 600) // 86_400 // 100
     assert pump.steps - steps - 600 - 500 in (basal, basal + 1)
+
+
+def test_of_several_periodic_boluses_within_another_bolus_the_last_comes():
+    pump = treated(mode=4, rate_nl_day=240_000, bolus_nl=10_000, bolus_s=600, interval_s=3_600)
+    pump.advance(HOUR_US - 600 * SECOND_US)
+    pump.bolus(80_000, 4 * HOUR_US)  # those of 60, 120, 180 and 240 min fall due meanwhile
+    pump.advance(4 * HOUR_US)
+    before = pump.steps
+    pump.advance(599 * SECOND_US)
+    assert pump.ask(GET_STATUS)["rate_nl_day"] == 1_440_000
+    pump.advance(2 * SECOND_US)  # that of 300 min comes in its time
+    assert pump.ask(GET_STATUS)["rate_nl_day"] == 1_440_000
+    pump.advance(600 * SECOND_US)
+    assert pump.ask(GET_STATUS)["rate_nl_day"] == 240_000
+    assert pump.steps - before in (199, 200, 201)
+
+
+def test_periodic_boluses_that_fall_into_a_bridge_bolus_are_left_out():
+    """Those of 38 hours, one after the other at its end, would be days of drug in hours."""
+    for cancel in (False, True):
+        pump = treated(rate_nl_day=200_000)
+        programme = dict(PERIODIC, mode=4, rate_nl_day=240_000, concentration_ng_ml=600_000)
+        prescribe(pump, bridge=1, **programme)
+        begun = pump.now_us
+        assert pump.mode == "bridge_bolus"
+        if cancel:
+            pump.advance(13 * HOUR_US)
+            pump.command(CANCEL_BOLUS)
+            due_us = begun + 16 * HOUR_US
+        else:
+            pump.advance(37 * HOUR_US + HOUR_US)
+            due_us = begun + 40 * HOUR_US
+        assert pump.mode == "periodic_bolus"
+        assert pump.ask(GET_STATUS)["rate_nl_day"] == 240_000
+        pump.advance(due_us - pump.now_us - SECOND_US)
+        assert pump.ask(GET_STATUS)["rate_nl_day"] == 240_000
+        pump.advance(2 * SECOND_US)
+        assert pump.ask(GET_STATUS)["rate_nl_day"] == 2_400_000
+        pump.advance(1_800 * SECOND_US)
+        assert pump.ask(GET_STATUS)["rate_nl_day"] == 240_000
+
+
+def test_a_bolus_leaves_room_for_a_periodic_bolus_that_it_makes_late():
+    """The late one and the next one come into one window, which else holds one of them."""
+    for duration_s, fits in ((600, True), (6_000, True), (13_800, False)):
+        pump = treated(
+            mode=4,
+            rate_nl_day=48_000,
+            bolus_nl=20_000,
+            bolus_s=1_800,
+            interval_s=14_400,
+            hour_nl=35_000,
+        )
+        pump.advance(14_340 * SECOND_US)  # a minute before one
+        if fits:
+            pump.bolus(20_000, duration_s * SECOND_US)
+            assert "bolus_cut" in pump.event_names()
+        else:
+            refused("volume_limit", pump.bolus, 20_000, duration_s * SECOND_US)
+        pump.advance(8 * HOUR_US)
+        assert "limit_held" not in pump.event_names(), duration_s
 
 
 def test_periodic_boluses_of_a_stopped_pump_are_left_out():

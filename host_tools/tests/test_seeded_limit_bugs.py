@@ -69,8 +69,9 @@ BUGS = (
             ),
             (
                 "planning",
-                "    given_nl = min(volume_nl, spare_nl)\n",
-                "    given_nl = volume_nl if kind == 6 else min(volume_nl, spare_nl)\n",
+                "    given_nl = min(volume_nl, delivery.spare_nl(duration_us))\n",
+                "    given_nl = volume_nl\n    if kind != 6:\n"
+                "        given_nl = min(volume_nl, delivery.spare_nl(duration_us))\n",
             ),
         ),
         "in the",
@@ -91,6 +92,28 @@ BUGS = (
         ),
         "no room",
         cases=(94,),
+    ),
+    Bug(
+        "periodic boluses that fell into a bridge bolus come at its end",
+        (
+            (
+                "delivery",
+                "self._bridge_ends()\n                self.basal.skip(now_us)",
+                "self._bridge_ends()",
+            ),
+            (
+                "delivery",
+                "self._bridge_units = None\n            self.basal.skip(now_us)",
+                "self._bridge_units = None",
+            ),
+            (
+                "delivery",
+                "        return 0 if leaves_out else self.basal.late_us(bolus_us)",
+                "        return 0",
+            ),
+        ),
+        "no room",
+        cases=(116, 895),
     ),
     Bug(
         "what a limit takes away from a bolus is not told",
@@ -115,7 +138,7 @@ BUGS = (
             # boluses are planned as if there were no limit, so that limits end them
             (
                 "planning",
-                "    given_nl = min(volume_nl, spare_nl)\n",
+                "    given_nl = min(volume_nl, delivery.spare_nl(duration_us))\n",
                 "    given_nl = volume_nl\n",
             ),
         ),
