@@ -409,3 +409,45 @@ def test_a_session_that_is_lost_says_nothing_of_a_command() -> None:
         bench.power_on()
         with pytest.raises(SessionLost):
             pump.session.request(messages.CONFIRM, {"token": prepared.token})
+
+
+# -- what a key file, or the line, may hold -------------------------------------------------------
+
+
+BAD_PENDING = (
+    "3",
+    '"x"',
+    "[]",
+    "{}",
+    '{"token": "zz", "command": "stop", "next_event": 0}',
+    '{"token": "0102030405060708", "command": 5, "next_event": 0}',
+    '{"token": "0102030405060708", "command": "stop", "next_event": "1"}',
+    '{"token": "0102030405060708", "command": "stop", "next_event": -1}',
+)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"roles": 3}, {"roles": []}, *({"pending": json.loads(x)} for x in BAD_PENDING)]
+)
+def test_a_key_file_of_another_form_is_an_error_in_words(
+    cisterna: Cisterna, bench: VirtualBench, changes: dict[str, object]
+) -> None:
+    path = next(bench.keys.folder.glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    shown = cisterna("status")
+    assert shown.code == 1
+    assert "is damaged" in shown.err
+    assert "cisterna pair" in shown.err
+
+
+def test_the_folder_is_durable_too(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(fd).st_mode))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    store.set_pending(PUMP, {"token": "00"})
+    assert synced == [False, True]
