@@ -59,6 +59,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cli_reading.status,
         """cisterna status
         cisterna status --port /dev/ttyACM0
+        cisterna status --settle
         cisterna status --json""",
     ),
     (

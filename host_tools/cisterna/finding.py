@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Literal
 
@@ -280,22 +281,33 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+class Earlier(Enum):
+    """What to do first about a command whose outcome is not known. TELL: settle it and say so;
+    LEAVE it as it is."""
+
+    TELL = auto()
+    LEAVE = auto()
+
+
 def open_pump(
-    port: str | None, role: str | None = None, tell: Callable[[str], None] = _tell
+    port: str | None,
+    role: str | None = None,
+    earlier: Earlier = Earlier.TELL,
+    tell: Callable[[str], None] = _tell,
 ) -> Programmer:
     """A programmer on ``port``, else on the only pump found; the port is this program's alone.
     ``role`` None: the one that can do most of those there is a key of. What became of a command
     whose outcome was not known goes to ``tell``.
 
-    Raises NoPump, UsageError (several found), WrongVersion.
+    Raises NoPump, UsageError (several found), WrongVersion, and
+    OutcomeUnknown where it cannot be asked what became of a command.
     """
     where = port or find_port()
     link = SerialLink(where, alone_s=_PATIENCE_S)
     try:
         virtual = any(same_port(each.port, where) for each in virtual_pumps())
         pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
-        pump.settle()
-        if pump.settled:
+        if earlier is Earlier.TELL and pump.settle():
             tell(pump.settled)
         return pump
     except BaseException:

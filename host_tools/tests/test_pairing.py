@@ -14,8 +14,12 @@ from cisterna import keys as key_module
 from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import OutcomeUnknown, Refused
 from cisterna.keys import BadKeyStore, KeyStore, who_asks
-from cisterna.programmer import Programmer, connect
-from cisterna.session import NotPaired, PumpBusy, SessionLost, WrongKey
+from cisterna.programmer import (
+    LogCannotTell,
+    Programmer,
+    connect,
+)
+from cisterna.session import NoReply, NotPaired, PumpBusy, SessionLost, WrongKey
 from host_tools.tests.conftest import Cisterna
 from pump_wire import messages
 
@@ -389,13 +393,32 @@ def test_a_refusal_that_is_in_the_log_is_no_command_carried_out() -> None:
         assert bench.truth()["steps"] == 120  # all there was, at the basal rate
 
 
+TOKEN = "0102030405060708"
+
+
+def keep_pending(bench: VirtualBench, **more: object) -> dict[str, object]:
+    """A command that the pump never got, as an older programmer kept it."""
+    with bench.programmer() as pump:
+        first = pump.status().next_event
+    command = {"token": TOKEN, "command": "stop_delivery", "boots": 1, "next_event": first, **more}
+    bench.keys.set_pending(bench.pump_id, command)
+    return command
+
+
+def clear_logs(bench: VirtualBench, tmp_path: Path) -> None:
+    """As somebody else does, who knows nothing of what this programmer waits for."""
+    other = KeyStore(tmp_path / "service")
+    held = bench.keys.get(bench.pump_id, "service")
+    assert held is not None
+    other.put(held.pump, held.role, held.key, held.generation)
+    with Programmer(bench.link(), "service", keys=other) as pump:
+        pump.confirm(pump.prepare(messages.CLEAR_LOGS, {}))
+
+
 def test_what_happened_to_it_is_told_by_the_next_command(
     cisterna: Cisterna, bench: VirtualBench
 ) -> None:
-    bench.keys.set_pending(
-        bench.pump_id,
-        {"token": "0102030405060708", "command": "stop_delivery", "boots": 1, "next_event": 0},
-    )
+    keep_pending(bench)
     shown = cisterna("status")
     assert shown.code == 0
     assert "stop delivery, whose answer did not come, was not carried out" in shown.err
@@ -409,6 +432,116 @@ def test_a_session_that_is_lost_says_nothing_of_a_command() -> None:
         bench.power_on()
         with pytest.raises(SessionLost):
             pump.session.request(messages.CONFIRM, {"token": prepared.token})
+
+
+@pytest.mark.requirement("SEC-6")
+def test_a_log_that_was_cleared_tells_nothing_and_only_who_compared_settles(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    command = keep_pending(bench, request={"volume_nl": 20_000}, sent_at=1_800_000_000)
+    clear_logs(bench, tmp_path)
+    clear_logs(bench, tmp_path)  # of the first nothing but what was before the command is gone
+    for words in (("status",), ("status", "--json"), ("stop", "--yes"), ("log",)):
+        shown = cisterna(*words)
+        assert shown.code == 4
+        assert "stop delivery" in shown.err
+        assert "no longer in the pump's log" in shown.err
+        assert "cisterna status --settle" in " ".join(shown.err.split())
+    assert bench.keys.pending(bench.pump_id) == command
+    shown = cisterna("status", "--settle")
+    assert shown.code == 0
+    for text in ("Therapy", "Reservoir", "stop delivery", "0.02 mL", "2027-01-15", "by hand"):
+        assert text in shown.out
+    assert bench.keys.pending(bench.pump_id) is None
+    bench.keys.set_pending(bench.pump_id, command)
+    found = cisterna("status", "--settle", "--json").json
+    assert found["settled_by_hand"] == command
+    assert found["account"]
+    assert bench.keys.pending(bench.pump_id) is None
+    assert cisterna("status", "--settle", "--json").json["settled_by_hand"] is None
+
+
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("what", ["damaged", "gone", "cleared", "last"])
+def test_records_that_are_gone_or_damaged_do_not_say_no(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench, bench.programmer() as pump:
+        done = pump.set_clock(1_800_000_000)
+        token = pump.status().last_token.hex()
+        if what != "last":
+            token = TOKEN
+            pump.set_clock(1_800_000_100)
+        bench.keys.set_pending(
+            bench.pump_id, {"token": token, "command": "set_clock", "next_event": done.event}
+        )
+        if what in ("cleared", "last"):
+            pump.close()
+            clear_logs(bench, tmp_path) if what == "cleared" else None
+            pump = bench.programmer()
+        request = pump.session.request
+
+        def spoilt(message: messages.Message, values: dict[str, object], *more: int) -> object:
+            reply = request(message, values, *more)
+            if message is messages.GET_EVENTS and what in ("damaged", "gone"):
+                records = bytearray(reply["records"])
+                if what == "damaged":
+                    records[5] ^= 1
+                else:
+                    reply["oldest"] += 1
+                    del records[: messages.EVENT_SIZE]
+                reply["records"] = bytes(records)
+            return reply
+
+        monkeypatch.setattr(pump.session, "request", spoilt)
+        if what == "last":
+            assert pump.settle()
+            assert "was carried out" in pump.settled
+            return
+        with pytest.raises(LogCannotTell) as told:
+            pump.settle()
+        assert "cisterna status --settle" in (told.value.remedy or "")
+        assert bench.keys.pending(bench.pump_id) is not None
+
+
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_forged_hello_does_not_make_a_restart_a_no(
+    arrives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pump restarts between a command and the question what became of it; whoever has the line
+    has hello say that it did not."""
+    with VirtualBench(seed=1, trace=False) as bench:
+        pump = bench.programmer()
+        prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        boots = pump.identity.boots
+        request = pump.session.request
+        asked: list[bool] = []
+
+        def on_a_bad_line(
+            message: messages.Message, values: dict[str, object], *more: int, **named: int
+        ) -> object:
+            if message is messages.CONFIRM and not asked:
+                asked.append(True)
+                if arrives:
+                    request(message, values)
+                bench.cut_power()
+                bench.power_on()
+                raise NoReply("silence")
+            reply = request(message, values, *more, **named)
+            return {**reply, "boots": boots} if message is messages.HELLO else reply
+
+        monkeypatch.setattr(pump.session, "request", on_a_bad_line)
+        if arrives:
+            done = pump.confirm(prepared)
+            assert pump.log()[done.event].name == "clock_set"
+        else:
+            with pytest.raises(OutcomeUnknown):
+                pump.confirm(prepared)
+            assert bench.keys.pending(bench.pump_id) is not None
+            assert pump.settle()
+            assert "the pump has started anew since" in pump.settled
+        assert bench.keys.pending(bench.pump_id) is None
 
 
 # -- what a key file, or the line, may hold -------------------------------------------------------
