@@ -283,9 +283,10 @@ def _tell(text: str) -> None:
 
 class Earlier(Enum):
     """What to do first about a command whose outcome is not known. TELL: settle it and say so;
-    LEAVE it as it is."""
+    END: settle it, and do nothing else; LEAVE it as it is."""
 
     TELL = auto()
+    END = auto()
     LEAVE = auto()
 
 
@@ -299,7 +300,7 @@ def open_pump(
     ``role`` None: the one that can do most of those there is a key of. What became of a command
     whose outcome was not known goes to ``tell``.
 
-    Raises NoPump, UsageError (several found), WrongVersion, and
+    Raises NoPump, UsageError (several found), WrongVersion, EarlierSettled for END, and
     OutcomeUnknown where it cannot be asked what became of a command.
     """
     where = port or find_port()
@@ -307,7 +308,9 @@ def open_pump(
     try:
         virtual = any(same_port(each.port, where) for each in virtual_pumps())
         pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
-        if earlier is Earlier.TELL and pump.settle():
+        if earlier is Earlier.END:
+            pump.settle_first()
+        elif earlier is Earlier.TELL and pump.settle():
             tell(pump.settled)
         return pump
     except BaseException:

@@ -65,6 +65,17 @@ class LogCannotTell(OutcomeUnknown):
     Whoever has compared settles it by hand."""
 
 
+class EarlierSettled(CisternaError):
+    """An earlier command had to be settled first. That is all that was done. ``settled``: what
+    became of it."""
+
+    def __init__(self, settled: str) -> None:
+        super().__init__(
+            f"{settled}; this command was not begun", remedy="repeat it if it is still wanted"
+        )
+        self.settled = settled
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who is there. Fields as HELLO's reply in the message table."""
@@ -581,8 +592,8 @@ class Programmer:
 
     def prepare(self, message: Message, request: Values) -> Prepared:
         """Have the pump check a command; nothing changes. Fields that ``request`` leaves out are
-        sent as not used. Raises Refused, and what ``settle`` raises."""
-        self.settle()
+        sent as not used. Raises Refused, and what ``settle_first`` raises."""
+        self.settle_first()
         request = completed(message, request)
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
@@ -714,6 +725,12 @@ class Programmer:
         self._keep_pending(None)
         return True
 
+    def settle_first(self) -> None:
+        """Raise EarlierSettled when ``settle`` had a command to settle: its answer may be why the
+        next is given. Raises what ``settle`` raises, too."""
+        if self.settle():
+            raise EarlierSettled(self.settled)
+
     def _do(self, message: Message, request: Values) -> Done:
         return self.confirm(self.prepare(message, request))
 
@@ -740,6 +757,7 @@ class Programmer:
         ``total_nl``: the new 24-h total as it was typed, 0 not typed; ``agreed``: bits of
         ASK_SOFT_DAY ... ; ``bridge``: BRIDGE, or BRIDGE_REFUSED with ``why``.
         """
+        self.settle_first()
         if therapy.parts:
             self.stage(therapy.parts)
         answers = {"total_nl": total_nl, "agreed": agreed, "bridge": bridge, "why": why}
@@ -854,6 +872,7 @@ class Programmer:
     ) -> Prepared:
         """Prepare to record a refill. Volumes: nL, or text with a unit; ``rest``: what was left in
         and mixes with the fill; ``drugs``: what the fill is, None: what was in it before."""
+        self.settle_first()
         request: Values = {
             "measured_nl": _volume_nl(measured),
             "fill_nl": _volume_nl(fill),
@@ -960,6 +979,7 @@ __all__ = [
     "Alarm",
     "Alarms",
     "Done",
+    "EarlierSettled",
     "Event",
     "FaultRecord",
     "Identity",

@@ -15,6 +15,7 @@ from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import OutcomeUnknown, Refused
 from cisterna.keys import BadKeyStore, KeyStore, who_asks
 from cisterna.programmer import (
+    EarlierSettled,
     LogCannotTell,
     Programmer,
     connect,
@@ -542,6 +543,45 @@ def test_a_forged_hello_does_not_make_a_restart_a_no(
             assert pump.settle()
             assert "the pump has started anew since" in pump.settled
         assert bench.keys.pending(bench.pump_id) is None
+
+
+@pytest.mark.requirement("SEC-6")
+def test_a_command_that_settles_an_earlier_one_ends_there(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        before = pump.status()
+        link = Cut(bench.link())
+        lost = Programmer(link, keys=bench.keys)
+        prepared = lost.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        link.deaf = True
+        with pytest.raises(OutcomeUnknown):
+            lost.confirm(prepared)
+        with pytest.raises(EarlierSettled, match="was carried out") as told:
+            pump.set_clock(1_900_000_000)
+        assert "repeat it" in (told.value.remedy or "")
+        assert "was carried out" in told.value.settled
+        assert abs(pump.status().wall_s - 1_800_000_000) < 60
+        assert before.wall_s == 0
+        pump.set_clock(1_900_000_000)
+    for words in (
+        ("stop", "--yes"),
+        ("clock", "--set"),
+        ("alarms", "--critical-every", "5 min"),
+        ("refill", "--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill", "--yes"),
+    ):
+        keep_pending(bench)
+        with bench.programmer() as pump:
+            first = pump.status().next_event
+        ran = cisterna(*words, "--json")
+        assert ran.code == 1
+        assert "stop delivery, whose answer did not come, was not" in ran.json["settled"]
+        assert "was not begun" in ran.json["error"]
+        assert "repeat" in ran.json["remedy"]
+        assert bench.keys.pending(bench.pump_id) is None
+        with bench.programmer() as pump:
+            assert pump.status().next_event == first
+    assert cisterna("clock", "--set", "--json").json["set"]
 
 
 # -- what a key file, or the line, may hold -------------------------------------------------------
