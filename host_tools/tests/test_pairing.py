@@ -584,6 +584,27 @@ def test_a_command_that_settles_an_earlier_one_ends_there(
     assert cisterna("clock", "--set", "--json").json["set"]
 
 
+def test_pairing_does_not_wait_for_a_command_that_only_a_new_key_can_ask_for(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    command = keep_pending(bench)
+    with bench.hold_service():
+        with bench.programmer() as pump:
+            pump.session.request(messages.REVOKE_KEY, {"role": messages.CLINICIAN})
+        blocked = cisterna("stop", "--yes")
+        assert blocked.code == 4
+        assert "stop delivery" in blocked.err
+        assert "given out no clinician's key" in blocked.err
+        assert "cisterna pair" in blocked.err
+        assert cisterna("pair", "--list").code == 0
+        assert cisterna("pair", "--role", "patient", "--revoke").code == 0
+        assert cisterna("pair").code == 0
+    assert bench.keys.pending(bench.pump_id) == command
+    shown = cisterna("status")
+    assert shown.code == 0
+    assert "was not carried out" in shown.err
+
+
 # -- what a key file, or the line, may hold -------------------------------------------------------
 
 
