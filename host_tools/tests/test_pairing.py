@@ -20,7 +20,7 @@ from cisterna.programmer import (
     Programmer,
     connect,
 )
-from cisterna.session import NoReply, NotPaired, PumpBusy, SessionLost, WrongKey
+from cisterna.session import NoReply, NotPaired, PumpBusy, Session, SessionLost, WrongKey
 from host_tools.tests.conftest import Cisterna
 from pump_wire import messages
 
@@ -645,3 +645,50 @@ def test_the_folder_is_durable_too(store: KeyStore, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", watched)
     store.set_pending(PUMP, {"token": "00"})
     assert synced == [False, True]
+
+
+class Clock:
+    """A link of nobody: time passes while it is read."""
+
+    name = "nobody"
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def read(self, timeout_s: float) -> bytes:
+        self._now_s += timeout_s
+        return b""
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.requirement("SEC-7")
+@pytest.mark.parametrize("name", ["busy", "backed_off"])
+@pytest.mark.parametrize("wait_ms", [-(10**12), 0, 1, 10**12])
+def test_a_forged_refusal_holds_nobody_up(
+    store: KeyStore, name: str, wait_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(PUMP, "clinician", b"k" * 16, 1)
+    link = Clock()
+    session = Session(link, keys=store)
+    session.pump_id = PUMP
+    asked: list[str] = []
+
+    def forged(*_: object) -> object:
+        asked.append(name)
+        assert len(asked) < 100, "it asks for ever"
+        raise Refused(name, "forged", "somebody", wait_ms, wait_ms)
+
+    monkeypatch.setattr(session, "_handshake", forged)
+    with pytest.raises((Refused, PumpBusy)) as told:
+        session.open()
+    assert link.now_s() <= 6
+    assert told.value.remedy
+    assert str(10**9) not in str(told.value) + (told.value.remedy or "")
