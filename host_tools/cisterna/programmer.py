@@ -60,6 +60,10 @@ class WrongVersion(CisternaError):
     """The pump speaks another wire version or has another message table."""
 
 
+class GarbledHello(CisternaError):
+    """What came as hello is none of this version, nor of another."""
+
+
 class LogCannotTell(OutcomeUnknown):
     """The pump's log has lost the records that would tell what became of a command: it never will.
     Whoever has compared settles it by hand."""
@@ -441,9 +445,16 @@ class Programmer:
             theirs = (identity.wire_version, identity.table_hash)
         except BadReply as reply:
             # Whatever another version's hello holds, it begins with these two.
-            if len(reply.body) < _VERSIONS.size:
-                raise
-            identity, theirs = None, _VERSIONS.unpack_from(reply.body)
+            theirs = ours
+            if len(reply.body) >= _VERSIONS.size:
+                theirs = _VERSIONS.unpack_from(reply.body)
+            if theirs == ours:
+                raise GarbledHello(
+                    "the pump's hello was cut short or garbled on the way: it is not understood",
+                    remedy="repeat the command; if it stays so, look at the cable, and at what "
+                    "else is on the line",
+                ) from reply
+            identity = None
         if identity is None or ours != theirs:
             raise WrongVersion(
                 f"the pump has wire version {theirs[0]}, message table {theirs[1]:08x}; "
@@ -982,6 +993,7 @@ __all__ = [
     "EarlierSettled",
     "Event",
     "FaultRecord",
+    "GarbledHello",
     "Identity",
     "LogCannotTell",
     "NoReply",

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from cisterna import keys as key_module
+from cisterna import session as session_module
 from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import OutcomeUnknown, Refused
 from cisterna.keys import BadKeyStore, KeyStore, who_asks
 from cisterna.programmer import (
     EarlierSettled,
+    GarbledHello,
     LogCannotTell,
     Programmer,
     connect,
@@ -692,3 +694,23 @@ def test_a_forged_refusal_holds_nobody_up(
     assert link.now_s() <= 6
     assert told.value.remedy
     assert str(10**9) not in str(told.value) + (told.value.remedy or "")
+
+
+@pytest.mark.requirement("INP-3")
+@pytest.mark.parametrize("size", [0, 3, 8, 12])
+def test_a_hello_that_is_cut_short_is_not_another_version(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        whole: list[bytes] = []
+        decoded = session_module.decode_reply
+
+        def cut(message: messages.Message, body: bytes | memoryview) -> object:
+            whole.append(bytes(body))
+            return decoded(message, bytes(body)[:size])
+
+        monkeypatch.setattr(session_module, "decode_reply", cut)
+        with pytest.raises(GarbledHello, match="cut short or garbled") as told:
+            Programmer(bench.link(), keys=bench.keys)
+        assert "wire version" not in str(told.value)
+        assert len(whole[0]) > 12
