@@ -25,8 +25,9 @@ from typing import Literal
 import platformdirs
 
 from cisterna.boards import board_data, board_names
-from cisterna.errors import CisternaError, NoPump, UsageError
-from cisterna.programmer import Identity, Programmer, Status, WrongVersion
+from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, UsageError
+from cisterna.keys import KeyStore
+from cisterna.programmer import GarbledHello, Identity, Programmer, Status, WrongVersion
 from cisterna.session import REPLY_S, NoReply
 from cisterna.transport import PortTaken, SerialLink, serial_ports, usb_ids
 
@@ -303,6 +304,26 @@ def open_pump(
     Raises NoPump, UsageError (several found), WrongVersion, EarlierSettled for END, and
     OutcomeUnknown where it cannot be asked what became of a command.
     """
+    try:
+        return _open(port, role, earlier, tell)
+    except (NoPump, WrongVersion, GarbledHello) as error:
+        waiting = KeyStore.of_user().all_pending()
+        if not waiting:
+            raise
+        told = ", ".join(
+            f"{command['command'].replace('_', ' ')} (pump {pump.hex()})"
+            for pump, command in waiting.items()
+        )
+        raise OutcomeUnknown(
+            f"{error}; and the answer to what a pump was told did not come yet: {told}",
+            remedy=f"do not repeat it; first: {error.remedy or 'see to the pump'}; "
+            "then cisterna status asks it what became of it",
+        ) from error
+
+
+def _open(
+    port: str | None, role: str | None, earlier: Earlier, tell: Callable[[str], None]
+) -> Programmer:
     where = port or find_port()
     link = SerialLink(where, alone_s=_PATIENCE_S)
     try:

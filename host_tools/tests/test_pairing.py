@@ -464,6 +464,19 @@ def test_a_log_that_was_cleared_tells_nothing_and_only_who_compared_settles(
     assert cisterna("status", "--settle", "--json").json["settled_by_hand"] is None
 
 
+def test_settling_by_hand_takes_what_the_pump_can_tell(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    keep_pending(bench)
+    found = cisterna("status", "--settle", "--json").json
+    assert "was not carried out" in found["settled"]
+    assert found["settled_by_hand"] is None
+    keep_pending(bench)
+    bench.cut_power()
+    assert cisterna("status", "--settle").code == 4
+    assert bench.keys.pending(bench.pump_id) is not None
+
+
 @pytest.mark.requirement("SEC-6")
 @pytest.mark.parametrize("what", ["damaged", "gone", "cleared", "last"])
 def test_records_that_are_gone_or_damaged_do_not_say_no(
@@ -605,6 +618,29 @@ def test_pairing_does_not_wait_for_a_command_that_only_a_new_key_can_ask_for(
     shown = cisterna("status")
     assert shown.code == 0
     assert "was not carried out" in shown.err
+
+
+def test_a_pump_that_is_busy_or_off_leaves_an_outcome_unknown(
+    cisterna: Cisterna, bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_pending(bench)
+    with Programmer(bench.link(), "patient", keys=KeyStore(bench.keys.folder), who="ann") as ann:
+        ann.authenticate()
+        monkeypatch.setattr("cisterna.session._BACKED_OFF_S", 0.1)
+        shown = cisterna("status", "--json")
+    assert shown.code == shown.json["exit_code"] == 4
+    for text in ("stop delivery", "busy with ann", "wait until they are done"):
+        assert text in shown.json["error"] + shown.json["remedy"]
+    bench.cut_power()
+    shown = cisterna("status")
+    assert shown.code == 4
+    assert "stop delivery" in shown.err
+    assert bench.pump_id.hex() in shown.err
+    monkeypatch.delenv("CISTERNA_PORT")
+    shown = cisterna("status")
+    assert shown.code == 4
+    assert "no pump was found" in shown.err
+    assert "stop delivery" in shown.err
 
 
 # -- what a key file, or the line, may hold -------------------------------------------------------
