@@ -196,8 +196,9 @@ def ask(candidate: Candidate) -> Answer:
     except NoPump as error:
         return Answer(candidate, "silent", str(error))
     try:
-        pump = Programmer(link, None, reply_s=hello_s, tries=1)
+        pump = Programmer(link, reply_s=hello_s, tries=1)
         try:
+            pump.take_role()
             return Answer(candidate, "pump", identity=pump.identity, status=pump.status())
         except CisternaError as error:  # it is there, and tells us no more
             return Answer(candidate, "pump", str(error), identity=pump.identity)

@@ -412,8 +412,7 @@ class Programmer:
         self.identity = self._hello(tries)
         self.session.pump_id = self.identity.serial
         if role is None:
-            held = self.session.keys.roles(self.identity.serial)
-            self.session.role = held[0] if held else "clinician"
+            self.take_role()
 
     def __enter__(self) -> Programmer:
         return self
@@ -432,6 +431,11 @@ class Programmer:
     def role(self) -> str:
         """In which it talks to the pump."""
         return self.session.role
+
+    def take_role(self) -> None:
+        """Talk in the role that can do most of those there is a key of. Raises BadKeyStore."""
+        held = self.session.keys.roles(self.identity.serial)
+        self.session.role = held[0] if held else "clinician"
 
     def authenticate(self) -> None:
         """Open a session now, and prove to the pump who asks. Raises NotPaired, WrongKey,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cisterna import finding
 from cisterna import keys as key_module
 from cisterna import session as session_module
 from cisterna.bench_virtual import VirtualBench
@@ -644,6 +645,29 @@ def test_a_pump_that_is_busy_or_off_leaves_an_outcome_unknown(
 
 
 # -- what a key file, or the line, may hold -------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["mode", "folder", "owner", "short"])
+def test_a_key_file_that_is_not_used_is_told_without_a_port_too(
+    cisterna: Cisterna, bench: VirtualBench, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CISTERNA_PORT")
+    virtual = finding.Candidate(bench.port, "virtual pump", virtual=True)
+    monkeypatch.setattr(finding, "virtual_pumps", lambda: [virtual])
+    path = next(bench.keys.folder.glob("*.json"))
+    if wrong == "mode":
+        path.chmod(0o644)
+    elif wrong == "folder":
+        path.parent.chmod(0o755)
+    elif wrong == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    else:
+        path.write_text(path.read_text()[:40])
+    shown = cisterna("status")
+    assert shown.code == 1
+    expected = {"owner": "belongs to another user", "short": "is damaged"}
+    assert expected.get(wrong, "others can use") in shown.err
+    monkeypatch.undo()
 
 
 BAD_PENDING = (
