@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from cisterna.programmer import (
     connect,
 )
 from cisterna.session import NoReply, NotPaired, PumpBusy, Session, SessionLost, WrongKey
-from host_tools.tests.conftest import Cisterna
+from host_tools.tests.conftest import Cisterna, Other
 from pump_wire import messages
 
 PUMP = bytes(range(8))
@@ -476,6 +476,20 @@ def test_settling_by_hand_takes_what_the_pump_can_tell(
     bench.cut_power()
     assert cisterna("status", "--settle").code == 4
     assert bench.keys.pending(bench.pump_id) is not None
+
+
+def test_on_a_terminal_settling_by_hand_asks(
+    in_terminal: Callable[..., Other], bench: VirtualBench, tmp_path: Path
+) -> None:
+    command = keep_pending(bench)
+    clear_logs(bench, tmp_path)
+    clear_logs(bench, tmp_path)
+    for answer, code, left in (("n", 1, command), ("y", 0, None)):
+        other = in_terminal("status", "--settle")
+        other.wait_for("Have you compared")
+        other.type(f"{answer}\n")
+        assert other.end() == code
+        assert bench.keys.pending(bench.pump_id) == left
 
 
 @pytest.mark.requirement("SEC-6")
