@@ -125,8 +125,6 @@ def _settled(pump: Programmer, link: ImpairedLink) -> str:
         except OutcomeUnknown:
             link.let_pass(1)
             continue
-        except CisternaError:
-            continue
         return _outcome(pump)
     raise _Wrong("an outcome stays unknown for fifty tries")
 

@@ -125,7 +125,7 @@ def _show(seen: Alarms, done: str, as_json: bool) -> None:
 def _set_intervals(
     critical_s: int | None, other_s: int | None, port: str | None, as_json: bool
 ) -> None:
-    with finding.open_pump(port) as pump:
+    with finding.open_pump(port, earlier=finding.Earlier.END) as pump:
         now = pump.alarms()
         pump.set_alarm_intervals(critical_s or now.critical_s, other_s or now.other_s)
         seen = pump.alarms()

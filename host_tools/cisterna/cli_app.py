@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no pump; 4 unknown outcome; 130 interrupted.
 The reason is on stderr, what to do about it on the line below. With --json stdout holds exactly
-one JSON document, for an error ``{"error", "remedy", "exit_code"}``.
+one JSON document, for an error ``{"error", "remedy", "exit_code"}``, with "settled" where the
+command ended because an earlier one, whose outcome was not known, was settled first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from cisterna import (
 from cisterna.cli_options import emit, ignore_interrupts, say_why, traced
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
+from cisterna.programmer import EarlierSettled
 from cisterna.run_samples import plain
 from pump_wire import messages
 
@@ -59,6 +61,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cli_reading.status,
         """cisterna status
         cisterna status --port /dev/ttyACM0
+        cisterna status --settle
         cisterna status --json""",
     ),
     (
@@ -236,11 +239,19 @@ def _remedy(error: CisternaError) -> str | None:
     return by_limit or _REFUSAL_REMEDIES.get(error.name)
 
 
-def _fail(text: str, remedy: str | None, code: int, as_json: bool, label: str = "error") -> int:
-    """Say why on stderr, what to do on the line below, and with --json both on stdout."""
+def _fail(
+    text: str,
+    remedy: str | None,
+    code: int,
+    as_json: bool,
+    label: str = "error",
+    more: Mapping[str, Any] | None = None,
+) -> int:
+    """Say why on stderr, what to do on the line below, and with --json both on stdout, and
+    ``more``."""
     say_why(text, remedy, label)
     if as_json:
-        emit({"error": plain(text), "remedy": remedy, "exit_code": code})
+        emit({"error": plain(text), "remedy": remedy, "exit_code": code, **(more or {})})
     return code
 
 
@@ -294,6 +305,9 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.remedy, error.exit_code, as_json, "UNKNOWN OUTCOME")
     except Interrupted as error:  # it told its outcome before
         return _interrupted(str(error), error.remedy, as_json=False)
+    except EarlierSettled as error:
+        more = {"settled": plain(error.settled)}
+        return _fail(str(error), error.remedy, error.exit_code, as_json, more=more)
     except CisternaError as error:
         return _fail(str(error), _remedy(error), error.exit_code, as_json)
     except (KeyboardInterrupt, typer.Abort):

@@ -43,7 +43,7 @@ def pair(
         return
     roles = list(ROLES) if role == "all" else [role]
     done: list[dict[str, Any]] = []
-    with finding.open_pump(port) as pump:
+    with finding.open_pump(port, earlier=finding.Earlier.LEAVE) as pump:
         for each in roles:
             _with_button(pump, each, revoke=revoke, as_json=as_json)
             if revoke:
@@ -85,7 +85,7 @@ def _list(port: str | None, as_json: bool) -> None:
     pump_data: dict[str, Any] | None = None
     problem = ""
     try:
-        with finding.open_pump(port) as pump:
+        with finding.open_pump(port, earlier=finding.Earlier.LEAVE) as pump:
             generations = pump.session.request(messages.GET_KEYS, {})
             pump_data = {"pump": pump.identity.serial.hex(), "generations": generations}
     except NoPump:

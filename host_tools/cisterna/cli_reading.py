@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cisterna import finding, screens
+from cisterna import finding, ordering, screens
 from cisterna.cli_options import Json, Port, emit, progress, say_why
 from cisterna.interrogation import interrogate
-from cisterna.programmer import as_data
+from cisterna.programmer import LogCannotTell, as_data
 
 _LOOK_EVERY_S = 1.0  # while following the log
 
@@ -47,14 +48,60 @@ def _answer_data(answer: finding.Answer) -> dict[str, Any]:
     }
 
 
-def status(port: Port = None, as_json: Json = False) -> None:
+def status(
+    settle: Annotated[
+        bool,
+        typer.Option(
+            "--settle",
+            help="Show it with a command that the log can tell nothing of; you say that you "
+            "compared, and that settles it.",
+        ),
+    ] = False,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
     """Show what the pump is and does, and what is left in it."""
+    if settle:
+        _settle(port, as_json)
+        return
     with finding.open_pump(port) as pump:
         seen = interrogate(pump)
     if as_json:
         emit(seen.as_data())
     else:
         screens.status_screen(screens.console(), seen)
+
+
+def _settle(port: str | None, as_json: bool) -> None:
+    """Settle a command: by what the pump can tell, else by the word of who compared."""
+    with finding.open_pump(port, earlier=finding.Earlier.LEAVE) as pump:
+        keys, who = pump.session.keys, pump.identity.serial
+        command = keys.pending(who)
+        by_hand = False
+        try:
+            pump.settle()
+        except LogCannotTell:
+            by_hand = True
+        seen = interrogate(pump)
+    if not by_hand:
+        command = None
+    if not as_json:
+        screens.status_screen(screens.console(), seen)
+        shown = screens.console()
+        if command is not None:
+            screens.pending_screen(shown, command)
+            if sys.stdin.isatty() and not ordering.agreed(
+                "Have you compared the therapy and the reservoir with it?"
+            ):
+                raise ordering.NotAgreed("not settled: its outcome stays unknown")
+        else:
+            screens.note(shown, pump.settled or "No command is open: there is nothing to settle.")
+    if command is not None and not keys.settle_by_hand(who, command):
+        raise ordering.NotAgreed("not settled: another command is open now", "look again")
+    if as_json:
+        emit({**seen.as_data(), "settled": pump.settled or None, "settled_by_hand": command})
+    elif command is not None:
+        screens.good(screens.console(), "Settled by hand: you compared.")
 
 
 def report(

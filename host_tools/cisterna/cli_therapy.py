@@ -736,7 +736,8 @@ def clock(
     if utc_offset is not None and not set_it:
         raise UsageError("--utc-offset goes with --set")
     offset_min = local_offset_min() if utc_offset is None else _offset_min(utc_offset)
-    with finding.open_pump(port) as pump:
+    earlier = finding.Earlier.END if set_it else finding.Earlier.TELL
+    with finding.open_pump(port, earlier=earlier) as pump:
         done: Done | None = None
         if set_it:
             prepared = pump.prepare(

@@ -18,14 +18,16 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 
 from cisterna.boards import board_data, board_names
-from cisterna.errors import CisternaError, NoPump, UsageError
-from cisterna.programmer import Identity, Programmer, Status, WrongVersion
+from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, UsageError
+from cisterna.keys import KeyStore
+from cisterna.programmer import GarbledHello, Identity, Programmer, Status, WrongVersion
 from cisterna.session import REPLY_S, NoReply
 from cisterna.transport import PortTaken, SerialLink, serial_ports, usb_ids
 
@@ -194,8 +196,9 @@ def ask(candidate: Candidate) -> Answer:
     except NoPump as error:
         return Answer(candidate, "silent", str(error))
     try:
-        pump = Programmer(link, None, reply_s=hello_s, tries=1)
+        pump = Programmer(link, reply_s=hello_s, tries=1)
         try:
+            pump.take_role()
             return Answer(candidate, "pump", identity=pump.identity, status=pump.status())
         except CisternaError as error:  # it is there, and tells us no more
             return Answer(candidate, "pump", str(error), identity=pump.identity)
@@ -280,22 +283,56 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+class Earlier(Enum):
+    """What to do first about a command whose outcome is not known. TELL: settle it and say so;
+    END: settle it, and do nothing else; LEAVE it as it is."""
+
+    TELL = auto()
+    END = auto()
+    LEAVE = auto()
+
+
 def open_pump(
-    port: str | None, role: str | None = None, tell: Callable[[str], None] = _tell
+    port: str | None,
+    role: str | None = None,
+    earlier: Earlier = Earlier.TELL,
+    tell: Callable[[str], None] = _tell,
 ) -> Programmer:
     """A programmer on ``port``, else on the only pump found; the port is this program's alone.
     ``role`` None: the one that can do most of those there is a key of. What became of a command
     whose outcome was not known goes to ``tell``.
 
-    Raises NoPump, UsageError (several found), WrongVersion.
+    Raises NoPump, UsageError (several found), WrongVersion, EarlierSettled for END, and
+    OutcomeUnknown where it cannot be asked what became of a command.
     """
+    try:
+        return _open(port, role, earlier, tell)
+    except (NoPump, WrongVersion, GarbledHello) as error:
+        waiting = KeyStore.of_user().all_pending()
+        if not waiting:
+            raise
+        told = ", ".join(
+            f"{command['command'].replace('_', ' ')} (pump {pump.hex()})"
+            for pump, command in waiting.items()
+        )
+        raise OutcomeUnknown(
+            f"{error}; and the answer to what a pump was told did not come yet: {told}",
+            remedy=f"do not repeat it; first: {error.remedy or 'see to the pump'}; "
+            "then cisterna status asks it what became of it",
+        ) from error
+
+
+def _open(
+    port: str | None, role: str | None, earlier: Earlier, tell: Callable[[str], None]
+) -> Programmer:
     where = port or find_port()
     link = SerialLink(where, alone_s=_PATIENCE_S)
     try:
         virtual = any(same_port(each.port, where) for each in virtual_pumps())
         pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
-        pump.settle()
-        if pump.settled:
+        if earlier is Earlier.END:
+            pump.settle_first()
+        elif earlier is Earlier.TELL and pump.settle():
             tell(pump.settled)
         return pump
     except BaseException:

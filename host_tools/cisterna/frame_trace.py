@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
+import stat
 import struct
 import threading
 import time
@@ -34,14 +36,24 @@ from pump_wire.session import REFUSAL, REPLY, REQUEST
 
 VERSION = 1
 _KINDS = {REQUEST: "request", REPLY: "reply", REFUSAL: "refusal"}
+_OWNER = 0o600
 _SECRET = "(a key: never written)"
 
 
+def _own(path: Path) -> int:
+    """Open a file anew that nobody but its owner can use, also where there was one before."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER)
+    if os.name == "posix" and stat.S_ISREG(os.fstat(fd).st_mode):
+        os.fchmod(fd, _OWNER)
+    return fd
+
+
 class FrameTrace:
-    """Writes ``path`` anew. Safe to use from several threads."""
+    """Writes ``path`` anew, for its owner's eyes only: therapy is in it in clear. Safe to use from
+    several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self._file = os.fdopen(_own(path), "w", encoding="utf-8")
         self._lock = threading.Lock()
         self._start_s = time.monotonic()
         self._prepared: dict[tuple[str, int], int] = {}  # (port, sequence): command
@@ -188,7 +200,25 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             f"{quoted(str(path))} is a trace of version {head['cisterna_trace']}, "
             f"this program reads version {VERSION}"
         )
+    told = (isinstance(head.get(name), str) for name in ("began", "table_hash"))
+    odd = [number for number, row in enumerate(rows[1:], 2) if not _is_frame(row)]
+    if odd or not all(told):
+        raise UsageError(
+            f"{quoted(str(path))} is damaged: line {1 if not odd else odd[0]} is not as a frame "
+            "trace has it",
+            remedy="remove that line, or write the trace anew with --trace FILE",
+        )
     return head, rows[1:]
+
+
+def _is_frame(row: dict[str, Any]) -> bool:
+    """True for a line that ``as_text`` can tell."""
+    if not isinstance(row.get("t_s"), (int, float)) or not isinstance(row.get("to"), str):
+        return False
+    if "problem" in row:
+        return isinstance(row.get("octets"), str)
+    fields = row.get("fields")
+    return isinstance(fields, dict) and {"kind", "message", "sequence"} <= row.keys()
 
 
 def as_text(frames: list[dict[str, Any]]) -> Iterator[str]:

@@ -39,6 +39,7 @@ ROLE_NAMES = {bit: name for name, bit in ROLES.items()}
 
 _OTHERS = 0o077  # rights of anybody but the owner
 _WHO_OCTETS = 24  # what OPEN_SESSION carries
+_TOKEN_OCTETS = 8  # of a prepared command
 
 
 class BadKeyStore(CisternaError):
@@ -93,6 +94,33 @@ def factory_files(keys: dict[str, bytes]) -> dict[str, bytes]:
     record = struct.pack("<IH", 1, len(payload)) + payload
     record += crc32(record).to_bytes(4, "little")
     return {"keys.0": record, "keys.1": record}
+
+
+def _make_durable(folder: Path) -> None:
+    """The names in ``folder`` outlive a power cut, where the system can promise that."""
+    if os.name != "posix":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_command(row: Any) -> bool:
+    """True for what ``KeyStore.pending`` describes."""
+    if not isinstance(row, dict):
+        return False
+    found = cast("dict[str, Any]", row)
+    try:
+        octets = len(bytes.fromhex(found["token"]))
+        number, sent_at = found["next_event"], found.get("sent_at", 0)
+        request = found.get("request", {})
+    except (KeyError, TypeError, ValueError):
+        return False
+    numbers = type(number) is int and type(sent_at) is int and min(number, sent_at) >= 0
+    words = isinstance(found.get("command"), str) and isinstance(request, dict)
+    return octets == _TOKEN_OCTETS and numbers and words
 
 
 class KeyStore:
@@ -168,8 +196,29 @@ class KeyStore:
     # -- what was told and not heard back -------------------------------------------------------
 
     def pending(self, pump: bytes) -> dict[str, Any] | None:
-        """The command whose outcome is not known; None when there is none."""
-        return self._read(pump).get("pending")
+        """The command whose outcome is not known; None when there is none: "command", its name;
+        "token"; "next_event", number of the event that was the next before it. Since when there
+        is more, "request" and "sent_at". Raises BadKeyStore."""
+        command = self._read(pump).get("pending")
+        if command is not None and not _is_command(command):
+            raise BadKeyStore(
+                f"the key file {self._path(pump)} is damaged: a pump was told something whose "
+                "outcome is not known, and what it was cannot be read",
+                remedy="remove it and pair again: cisterna pair; then compare the pump's "
+                "prescription and account (cisterna status) before you repeat a command",
+            )
+        return command
+
+    def all_pending(self) -> dict[bytes, dict[str, Any]]:
+        """Of every pump, the command whose outcome is not known; what cannot be read is left
+        out."""
+        found: dict[bytes, dict[str, Any]] = {}
+        for pump in self._pumps():
+            with contextlib.suppress(BadKeyStore):
+                command = self.pending(pump)
+                if command is not None:
+                    found[pump] = command
+        return found
 
     def set_pending(self, pump: bytes, command: dict[str, Any] | None) -> None:
         """Keep a command before it is sent, or forget it when its outcome is known; durable on
@@ -178,6 +227,13 @@ class KeyStore:
         if values.get("pending") != command:
             values["pending"] = command
             self._write(pump, values)
+
+    def settle_by_hand(self, pump: bytes, command: dict[str, Any]) -> bool:
+        """Forget ``command``: somebody has compared. False when it is not that which is kept."""
+        if self.pending(pump) != command:
+            return False
+        self.set_pending(pump, None)
+        return True
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -200,7 +256,10 @@ class KeyStore:
             raise self._damaged(path) from error
         if not isinstance(values, dict):
             raise self._damaged(path)
-        return cast("dict[str, Any]", values)
+        found = cast("dict[str, Any]", values)
+        if not isinstance(found.get("roles", {}), dict):
+            raise self._damaged(path)
+        return found
 
     def _damaged(self, path: Path) -> BadKeyStore:
         return BadKeyStore(
@@ -236,5 +295,6 @@ class KeyStore:
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)
+            _make_durable(self.folder)
         except OSError as error:
             raise BadKeyStore(f"the key file {path}: {error.strerror}") from error

@@ -10,13 +10,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cisterna.errors import CisternaError, OutcomeUnknown, Refused, UsageError
-from cisterna.finding import open_pump
-from cisterna.programmer import Done, Prepared, Programmer, Status
+from cisterna.finding import Earlier, open_pump
+from cisterna.programmer import Done, Prepared, Programmer, Status, as_json
 from pump_wire.messages import (
     BY_ALARM,
     BY_COMMAND,
@@ -106,7 +106,7 @@ def carry_out(
     OutcomeUnknown, or what ``open_pump`` raises.
     """
     check_can_ask(yes, as_json)
-    with open_pump(port, order.role) as pump:
+    with open_pump(port, order.role, Earlier.END) as pump:
         prepared = _prepare(order, pump)
         basis = order.basis(pump, prepared)
         if not as_json:
@@ -135,7 +135,7 @@ def carry_out(
             asked.check(answer)
         elif not agreed(order.question):
             raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
-        with open_pump(where, order.role) as pump:
+        with open_pump(where, order.role, Earlier.END) as pump:
             if pump.identity.serial != who:
                 raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
             if order.agree is not None:
@@ -234,18 +234,13 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
         ) from interrupt
 
 
-def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Octets in hex, as JSON has no others."""
-    return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
-
-
 def done_data(prepared: Prepared, done: Done, now: Status) -> dict[str, Any]:
     """What was done, and what the pump does then, as JSON values."""
     return {
         "done": True,
         "command": prepared.message.name,
-        "request": _readable(prepared.request),
-        "echo": _readable(done.echo),
+        "request": as_json(prepared.request),
+        "echo": as_json(done.echo),
         "event": done.event,
         "uptime_us": done.uptime_us,
         "mode_name": now.mode_name,

@@ -60,6 +60,26 @@ class WrongVersion(CisternaError):
     """The pump speaks another wire version or has another message table."""
 
 
+class GarbledHello(CisternaError):
+    """What came as hello is none of this version, nor of another."""
+
+
+class LogCannotTell(OutcomeUnknown):
+    """The pump's log has lost the records that would tell what became of a command: it never will.
+    Whoever has compared settles it by hand."""
+
+
+class EarlierSettled(CisternaError):
+    """An earlier command had to be settled first. That is all that was done. ``settled``: what
+    became of it."""
+
+    def __init__(self, settled: str) -> None:
+        super().__init__(
+            f"{settled}; this command was not begun", remedy="repeat it if it is still wanted"
+        )
+        self.settled = settled
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who is there. Fields as HELLO's reply in the message table."""
@@ -312,6 +332,18 @@ class Done:
     echo: Values
 
 
+@dataclass(frozen=True)
+class _Trace:
+    """What a pump knows of a command. ``is_last``: it was the last that it carried out; ``event``:
+    the first that it caused. ``restarted``: the pump started since; ``whole``: no record since is
+    damaged or gone."""
+
+    is_last: bool = False
+    event: Event | None = None
+    restarted: bool = False
+    whole: bool = True
+
+
 def _row(kind: Callable[..., _Row], values: Values) -> _Row:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
@@ -380,8 +412,7 @@ class Programmer:
         self.identity = self._hello(tries)
         self.session.pump_id = self.identity.serial
         if role is None:
-            held = self.session.keys.roles(self.identity.serial)
-            self.session.role = held[0] if held else "clinician"
+            self.take_role()
 
     def __enter__(self) -> Programmer:
         return self
@@ -401,6 +432,11 @@ class Programmer:
         """In which it talks to the pump."""
         return self.session.role
 
+    def take_role(self) -> None:
+        """Talk in the role that can do most of those there is a key of. Raises BadKeyStore."""
+        held = self.session.keys.roles(self.identity.serial)
+        self.session.role = held[0] if held else "clinician"
+
     def authenticate(self) -> None:
         """Open a session now, and prove to the pump who asks. Raises NotPaired, WrongKey,
         PumpBusy, Refused, NoReply."""
@@ -413,9 +449,16 @@ class Programmer:
             theirs = (identity.wire_version, identity.table_hash)
         except BadReply as reply:
             # Whatever another version's hello holds, it begins with these two.
-            if len(reply.body) < _VERSIONS.size:
-                raise
-            identity, theirs = None, _VERSIONS.unpack_from(reply.body)
+            theirs = ours
+            if len(reply.body) >= _VERSIONS.size:
+                theirs = _VERSIONS.unpack_from(reply.body)
+            if theirs == ours:
+                raise GarbledHello(
+                    "the pump's hello was cut short or garbled on the way: it is not understood",
+                    remedy="repeat the command; if it stays so, look at the cable, and at what "
+                    "else is on the line",
+                ) from reply
+            identity = None
         if identity is None or ours != theirs:
             raise WrongVersion(
                 f"the pump has wire version {theirs[0]}, message table {theirs[1]:08x}; "
@@ -565,9 +608,8 @@ class Programmer:
 
     def prepare(self, message: Message, request: Values) -> Prepared:
         """Have the pump check a command; nothing changes. Fields that ``request`` leaves out are
-        sent as not used. Raises Refused, and OutcomeUnknown while it is not known what became of
-        an earlier command."""
-        self.settle()
+        sent as not used. Raises Refused, and what ``settle_first`` raises."""
+        self.settle_first()
         request = completed(message, request)
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
@@ -587,7 +629,7 @@ class Programmer:
         command: Values = {
             "token": prepared.token.hex(),
             "command": prepared.message.name,
-            "boots": self.identity.boots,
+            "request": as_json(prepared.request),
             "next_event": prepared.next_event,
             "sent_at": int(time.time()),
         }
@@ -607,18 +649,21 @@ class Programmer:
         return Done(reply["event"], reply["uptime_us"], prepared.echo)
 
     def _after_silence(self, prepared: Prepared, name: str, error: CisternaError) -> Values:
-        """The confirmation of a command that was sent and not answered. Raises Refused,
-        OutcomeUnknown."""
+        """The confirmation of a command that was sent and not answered; only what the pump says in
+        a session counts. Raises Refused, OutcomeUnknown."""
         try:
             self.session.open(1)  # what was prepared is void now, and cannot be done later
-            status = _row(Status, self.session.request(messages.GET_STATUS, {}, tries=1))
-            if status.last_token == prepared.token:
+            found = self._look_up(prepared.token, prepared.next_event, tries=1)
+            if found.is_last:
                 return self.session.request(messages.CONFIRM, {"token": prepared.token})
-            boots = self._hello(tries=1).boots
         except CisternaError as second:
             raise _unknown(name, error) from second
-        if boots != self.identity.boots:
-            raise _unknown(name, error) from error  # it has started anew: only its log can tell
+        if found.event is not None:
+            return {"event": found.event.sequence, "uptime_us": found.event.uptime_us}
+        if not found.whole:
+            raise _cannot_tell(name) from error
+        if found.restarted:
+            raise _unknown(name, error) from error  # a bolus that it may have begun is over
         self._keep_pending(None)
         raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0) from error
 
@@ -638,41 +683,69 @@ class Programmer:
     def _keep_pending(self, command: Values | None) -> None:
         self.session.keys.set_pending(self.session.pump_id, command)
 
-    def settle(self) -> None:
-        """Learn what became of a command that was sent and not answered, if there is one: the pump
-        has its token, or an event that it caused. ``settled`` says it.
+    def _look_up(self, token: bytes, first: int, tries: int = TRIES) -> _Trace:
+        """What the pump knows of the command with ``token``, before which event ``first`` was the
+        next."""
+        status = _row(Status, self.session.request(messages.GET_STATUS, {}, tries))
+        if status.last_token == token:
+            return _Trace(is_last=True)
+        events = list(self.events(first)) if status.next_event > first else []
+        cause = token[0] | token[1] << 8
+        kept = [event.sequence for event in events if not event.damaged]
+        return _Trace(
+            event=next(
+                (
+                    event
+                    for event in events
+                    if event.role and event.cause == cause and event.name not in _NOT_DONE
+                ),
+                None,
+            ),
+            restarted=any(event.name == "pump_started" for event in events),
+            whole=kept == list(range(first, first + len(kept)))
+            and first + len(kept) >= status.next_event >= first,
+        )
 
-        Raises OutcomeUnknown when the pump cannot be asked.
+    def settle(self) -> bool:
+        """Learn what became of a command that was sent and not answered: the pump has its token,
+        or an event that it caused. ``settled`` says it. False when there is none.
+
+        Raises OutcomeUnknown when the pump cannot be asked, LogCannotTell when it cannot tell.
         """
         pending = self.session.keys.pending(self.session.pump_id)
         if pending is None:
-            return
+            return False
         name = str(pending["command"]).replace("_", " ")
-        token = bytes.fromhex(pending["token"])
         try:
             self.session.open()  # whatever was prepared before is void
-            done = self.status().last_token == token or any(
-                event.role
-                and event.cause == token[0] | token[1] << 8
-                and event.name not in _NOT_DONE
-                for event in self.events(int(pending["next_event"]))
-            )
-        except (NoPump, SessionLost) as error:
+            found = self._look_up(bytes.fromhex(pending["token"]), pending["next_event"])
+        except CisternaError as error:
             raise _unknown(name, error) from error
-        what = "was carried out" if done else "was not carried out"
+        if found.is_last or found.event is not None:
+            what = "was carried out"
+        elif not found.whole:
+            raise _cannot_tell(name)
+        elif found.restarted:
+            what = (
+                "is not in the pump's log; the pump has started anew since: a bolus that it may "
+                "have begun is over (cisterna log)"
+            )
+        elif pending.get("failed"):
+            what = (
+                "is not in the pump's log; the pump failed while it carried it out, and does not "
+                "deliver: read its prescription and account (cisterna status) before anything else"
+            )
+        else:
+            what = "was not carried out"
         self.settled = f"{name}, whose answer did not come, {what}"
-        if not done and self.identity.boots != pending["boots"]:
-            self.settled = (
-                f"{name}, whose answer did not come, is not in the pump's log; the pump has "
-                "started anew since: a bolus that it may have begun is over (cisterna log)"
-            )
-        elif not done and pending.get("failed"):
-            self.settled = (
-                f"{name}, whose answer did not come, is not in the pump's log; the pump failed "
-                "while it carried it out, and does not deliver: read its prescription and account "
-                "(cisterna status) before anything else"
-            )
         self._keep_pending(None)
+        return True
+
+    def settle_first(self) -> None:
+        """Raise EarlierSettled when ``settle`` had a command to settle: its answer may be why the
+        next is given. Raises what ``settle`` raises, too."""
+        if self.settle():
+            raise EarlierSettled(self.settled)
 
     def _do(self, message: Message, request: Values) -> Done:
         return self.confirm(self.prepare(message, request))
@@ -700,6 +773,7 @@ class Programmer:
         ``total_nl``: the new 24-h total as it was typed, 0 not typed; ``agreed``: bits of
         ASK_SOFT_DAY ... ; ``bridge``: BRIDGE, or BRIDGE_REFUSED with ``why``.
         """
+        self.settle_first()
         if therapy.parts:
             self.stage(therapy.parts)
         answers = {"total_nl": total_nl, "agreed": agreed, "bridge": bridge, "why": why}
@@ -814,6 +888,7 @@ class Programmer:
     ) -> Prepared:
         """Prepare to record a refill. Volumes: nL, or text with a unit; ``rest``: what was left in
         and mixes with the fill; ``drugs``: what the fill is, None: what was in it before."""
+        self.settle_first()
         request: Values = {
             "measured_nl": _volume_nl(measured),
             "fill_nl": _volume_nl(fill),
@@ -867,10 +942,23 @@ def completed(message: Message, request: Values) -> Values:
     return values
 
 
+_ASK_AGAIN = "do not repeat it: run cisterna status, which asks the pump what became of it"
+
+
 def _unknown(name: str, error: CisternaError) -> OutcomeUnknown:
+    """``error``: why the pump could not be asked."""
     return OutcomeUnknown(
         f"{name}: the pump was told, and its answer did not come: {error}",
-        remedy="do not repeat it: run cisterna status, which asks the pump what became of it",
+        remedy=f"{_ASK_AGAIN}; first: {error.remedy}" if error.remedy else _ASK_AGAIN,
+    )
+
+
+def _cannot_tell(name: str) -> LogCannotTell:
+    return LogCannotTell(
+        f"{name}: the pump was told, its answer did not come, and the records that would tell "
+        "what became of it are damaged or no longer in the pump's log",
+        remedy="do not repeat it: compare the pump's prescription and account with what it was "
+        "told, both of which cisterna status --settle shows, and which settles it by hand",
     )
 
 
@@ -890,12 +978,14 @@ def connect(link: Link, role: str = "clinician", keys: KeyStore | None = None) -
         raise
 
 
+def as_json(values: Mapping[str, Any]) -> Values:
+    """Values as JSON can hold them; octets in hex."""
+    return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
+
+
 def as_data(row: Any) -> Values:
     """A row (Status, Account ...) as a dict of JSON values; octets in hex."""
-    return {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name, value in dataclasses.asdict(row).items()
-    }
+    return as_json(dataclasses.asdict(row))
 
 
 __all__ = [
@@ -905,9 +995,12 @@ __all__ = [
     "Alarm",
     "Alarms",
     "Done",
+    "EarlierSettled",
     "Event",
     "FaultRecord",
+    "GarbledHello",
     "Identity",
+    "LogCannotTell",
     "NoReply",
     "Outlook",
     "Prepared",
@@ -915,6 +1008,7 @@ __all__ = [
     "Status",
     "WrongVersion",
     "as_data",
+    "as_json",
     "connect",
     "parse_events",
     "parse_faults",

@@ -7,9 +7,10 @@ Text that came from a pump or a file is shown on one line without control charac
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -18,9 +19,11 @@ from rich.text import Text
 
 from cisterna.amounts import (
     exact_decimal,
+    field_label,
     format_concentration,
     format_dose_rate,
     format_duration,
+    format_field,
     format_mass,
     format_rate,
     format_volume_nl,
@@ -205,6 +208,21 @@ def status_screen(shown: Console, seen: Interrogation) -> None:
     rows(shown, _reservoir_rows(seen))
     title(shown, "\nClock and battery")
     rows(shown, _clock_rows(seen) + _own_rows(seen))
+
+
+def pending_screen(shown: Console, command: Mapping[str, Any]) -> None:
+    """A command whose outcome is not known, as ``KeyStore.pending`` has it."""
+    title(shown, "\nTold to the pump, outcome unknown")
+    lines: list[tuple[str, Value]] = [("Command", command["command"].replace("_", " "))]
+    if "sent_at" in command:
+        lines.append(("Told", wall(command["sent_at"], True)))
+    for name, value in command.get("request", {}).items():
+        if value:
+            words = format_field(name, value) if isinstance(value, int) else plain(str(value))
+            if name == "mode" and value in range(len(MODES)):
+                words = mode_words(value)
+            lines.append((field_label(name), words))
+    rows(shown, lines)
 
 
 _STOPPED_REMEDY = {

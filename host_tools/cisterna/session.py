@@ -9,6 +9,7 @@ than its ``prepare``.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -58,6 +59,10 @@ TRIES = 4
 _PAIR_S = 20.0  # the key agreement takes a Pico seconds
 _GOODBYE_S = 0.25  # a pump that does not say goodbye in this time gives the session up later
 _BACKED_OFF_S = 5.0  # how long to wait for a pump that has backed off or is busy
+_MOST_REFUSED = 50  # tries at a session in that time
+_LEAST_WAIT_S = 0.1
+_LONGEST_BACK_OFF_S = 0.8  # what a pump asks for at most: see PROTOCOL.md
+_LONGEST_BUSY_S = 30.0
 _HANDSHAKES = 3  # tries at a session when the pump does not know the one it just opened
 
 # Told of every packet: sent by us, its octets, and what was sealed in it (None in an open one).
@@ -204,22 +209,24 @@ class Session:
         if held is None:
             raise _not_paired(f"there is no {self.role}'s key for pump {self.pump_id.hex()} here")
         until = self.link.now_s() + _BACKED_OFF_S
-        while True:
+        for count in range(1, _MOST_REFUSED + 1):
             try:
                 self._sealed = self._handshake(held.key, tries)
                 return
             except Refused as refusal:
-                wait_s = refusal.limit / 1000 if refusal.name == "busy" else refusal.value / 1000
-                late = self.link.now_s() + wait_s > until
                 if refusal.name == "not_paired":
                     raise _not_paired(
                         f"pump {self.pump_id.hex()} has given out no {self.role}'s key since it "
                         "was revoked or lost"
                     ) from refusal
-                if refusal.name == "busy" and late:
-                    raise self._busy(refusal) from refusal
-                if refusal.name not in ("busy", "backed_off") or late:
+                if refusal.name not in ("busy", "backed_off"):
                     raise
+                wait_s = _wait_s(refusal)
+                late = self.link.now_s() + wait_s > until or count == _MOST_REFUSED
+                if late and refusal.name == "busy":
+                    raise self._busy(refusal) from refusal
+                if late:
+                    raise _barred(refusal) from refusal
             self._wait(wait_s)
 
     def _wait(self, seconds: float) -> None:
@@ -233,7 +240,7 @@ class Session:
         return PumpBusy(
             f"the pump is busy with {other}; you are {self.who} as {self.role}",
             remedy="wait until they are done; after "
-            f"{-(-refusal.limit // 1000)} s of their silence it is yours",
+            f"{math.ceil(_wait_s(refusal))} s of their silence it is yours",
         )
 
     def _handshake(self, key: bytes, tries: int) -> _Sealed:
@@ -437,6 +444,24 @@ class Session:
 def _frame_of(packet: bytes) -> bytes:
     out = bytearray(MAX_STUFFED)
     return bytes(out[: write_frame(out, packet, len(packet))])
+
+
+def _wait_s(refusal: Refused) -> float:
+    """How long a pump that is busy, or has backed off, is to be left alone. Nothing proves who
+    said so: no more than a pump may ask for."""
+    asked_ms, most_s = refusal.value, _LONGEST_BACK_OFF_S
+    if refusal.name == "busy":
+        asked_ms, most_s = refusal.limit, _LONGEST_BUSY_S
+    return min(max(asked_ms / 1000, _LEAST_WAIT_S), most_s)
+
+
+def _barred(refusal: Refused) -> Refused:
+    return Refused(
+        refusal.name,
+        "too many failed authentications, and it still listens to nobody",
+        remedy="somebody tries keys that are not the pump's, or forges its answers: look at what "
+        "else is on the line, then repeat",
+    )
 
 
 def _not_paired(text: str) -> NotPaired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,34 @@ def test_a_trace_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) ->
     assert len(frame_trace.read(path)[1]) == 1
 
 
-NO_TRACES = ("", "hello\n", "[1]\n", '{"a": 1}\n', '{"cisterna_trace": 99}\n')
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_trace_is_for_its_owners_eyes_only(tmp_path: Path, there_before: bool) -> None:
+    path = tmp_path / "trace"
+    before = os.umask(0)
+    try:
+        if there_before:
+            path.write_text("old")
+            path.chmod(0o644)
+        FrameTrace(path).close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert frame_trace.read(path)[1] == []
+
+
+HEAD = '{"cisterna_trace": 1, "began": "now", "table_hash": "0"}\n'
+NO_TRACES = (
+    "",
+    "hello\n",
+    "[1]\n",
+    '{"a": 1}\n',
+    '{"cisterna_trace": 99}\n',
+    '{"cisterna_trace": 1}\n',
+    '{"cisterna_trace": 1, "began": "now"}\n',
+    HEAD + "{}\n",
+    HEAD + '{"t_s": 1, "to": "pump", "problem": "damage"}\n',
+    HEAD + '{"t_s": 1, "to": "pump", "message": "hello", "fields": {}}\n',
+)
 
 
 @pytest.mark.parametrize("text", NO_TRACES)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cisterna import finding
 from cisterna import keys as key_module
+from cisterna import session as session_module
 from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import OutcomeUnknown, Refused
 from cisterna.keys import BadKeyStore, KeyStore, who_asks
-from cisterna.programmer import Programmer, connect
-from cisterna.session import NotPaired, PumpBusy, SessionLost, WrongKey
-from host_tools.tests.conftest import Cisterna
+from cisterna.programmer import (
+    EarlierSettled,
+    GarbledHello,
+    LogCannotTell,
+    Programmer,
+    connect,
+)
+from cisterna.session import NoReply, NotPaired, PumpBusy, Session, SessionLost, WrongKey
+from host_tools.tests.conftest import Cisterna, Other
 from pump_wire import messages
 
 PUMP = bytes(range(8))
@@ -389,13 +397,32 @@ def test_a_refusal_that_is_in_the_log_is_no_command_carried_out() -> None:
         assert bench.truth()["steps"] == 120  # all there was, at the basal rate
 
 
+TOKEN = "0102030405060708"
+
+
+def keep_pending(bench: VirtualBench, **more: object) -> dict[str, object]:
+    """A command that the pump never got, as an older programmer kept it."""
+    with bench.programmer() as pump:
+        first = pump.status().next_event
+    command = {"token": TOKEN, "command": "stop_delivery", "boots": 1, "next_event": first, **more}
+    bench.keys.set_pending(bench.pump_id, command)
+    return command
+
+
+def clear_logs(bench: VirtualBench, tmp_path: Path) -> None:
+    """As somebody else does, who knows nothing of what this programmer waits for."""
+    other = KeyStore(tmp_path / "service")
+    held = bench.keys.get(bench.pump_id, "service")
+    assert held is not None
+    other.put(held.pump, held.role, held.key, held.generation)
+    with Programmer(bench.link(), "service", keys=other) as pump:
+        pump.confirm(pump.prepare(messages.CLEAR_LOGS, {}))
+
+
 def test_what_happened_to_it_is_told_by_the_next_command(
     cisterna: Cisterna, bench: VirtualBench
 ) -> None:
-    bench.keys.set_pending(
-        bench.pump_id,
-        {"token": "0102030405060708", "command": "stop_delivery", "boots": 1, "next_event": 0},
-    )
+    keep_pending(bench)
     shown = cisterna("status")
     assert shown.code == 0
     assert "stop delivery, whose answer did not come, was not carried out" in shown.err
@@ -409,3 +436,355 @@ def test_a_session_that_is_lost_says_nothing_of_a_command() -> None:
         bench.power_on()
         with pytest.raises(SessionLost):
             pump.session.request(messages.CONFIRM, {"token": prepared.token})
+
+
+@pytest.mark.requirement("SEC-6")
+def test_a_log_that_was_cleared_tells_nothing_and_only_who_compared_settles(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    command = keep_pending(bench, request={"volume_nl": 20_000}, sent_at=1_800_000_000)
+    clear_logs(bench, tmp_path)
+    clear_logs(bench, tmp_path)  # of the first nothing but what was before the command is gone
+    for words in (("status",), ("status", "--json"), ("stop", "--yes"), ("log",)):
+        shown = cisterna(*words)
+        assert shown.code == 4
+        assert "stop delivery" in shown.err
+        assert "no longer in the pump's log" in shown.err
+        assert "cisterna status --settle" in " ".join(shown.err.split())
+    assert bench.keys.pending(bench.pump_id) == command
+    shown = cisterna("status", "--settle")
+    assert shown.code == 0
+    for text in ("Therapy", "Reservoir", "stop delivery", "0.02 mL", "2027-01-15", "by hand"):
+        assert text in shown.out
+    assert bench.keys.pending(bench.pump_id) is None
+    bench.keys.set_pending(bench.pump_id, command)
+    found = cisterna("status", "--settle", "--json").json
+    assert found["settled_by_hand"] == command
+    assert found["account"]
+    assert bench.keys.pending(bench.pump_id) is None
+    assert cisterna("status", "--settle", "--json").json["settled_by_hand"] is None
+
+
+def test_settling_by_hand_takes_what_the_pump_can_tell(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    keep_pending(bench)
+    found = cisterna("status", "--settle", "--json").json
+    assert "was not carried out" in found["settled"]
+    assert found["settled_by_hand"] is None
+    keep_pending(bench)
+    bench.cut_power()
+    assert cisterna("status", "--settle").code == 4
+    assert bench.keys.pending(bench.pump_id) is not None
+
+
+def test_on_a_terminal_settling_by_hand_asks(
+    in_terminal: Callable[..., Other], bench: VirtualBench, tmp_path: Path
+) -> None:
+    command = keep_pending(bench)
+    clear_logs(bench, tmp_path)
+    clear_logs(bench, tmp_path)
+    for answer, code, left in (("n", 1, command), ("y", 0, None)):
+        other = in_terminal("status", "--settle")
+        other.wait_for("Have you compared")
+        other.type(f"{answer}\n")
+        assert other.end() == code
+        assert bench.keys.pending(bench.pump_id) == left
+
+
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("what", ["damaged", "gone", "cleared", "last"])
+def test_records_that_are_gone_or_damaged_do_not_say_no(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench, bench.programmer() as pump:
+        done = pump.set_clock(1_800_000_000)
+        token = pump.status().last_token.hex()
+        if what != "last":
+            token = TOKEN
+            pump.set_clock(1_800_000_100)
+        bench.keys.set_pending(
+            bench.pump_id, {"token": token, "command": "set_clock", "next_event": done.event}
+        )
+        if what in ("cleared", "last"):
+            pump.close()
+            clear_logs(bench, tmp_path) if what == "cleared" else None
+            pump = bench.programmer()
+        request = pump.session.request
+
+        def spoilt(message: messages.Message, values: dict[str, object], *more: int) -> object:
+            reply = request(message, values, *more)
+            if message is messages.GET_EVENTS and what in ("damaged", "gone"):
+                records = bytearray(reply["records"])
+                if what == "damaged":
+                    records[5] ^= 1
+                else:
+                    reply["oldest"] += 1
+                    del records[: messages.EVENT_SIZE]
+                reply["records"] = bytes(records)
+            return reply
+
+        monkeypatch.setattr(pump.session, "request", spoilt)
+        if what == "last":
+            assert pump.settle()
+            assert "was carried out" in pump.settled
+            return
+        with pytest.raises(LogCannotTell) as told:
+            pump.settle()
+        assert "cisterna status --settle" in (told.value.remedy or "")
+        assert bench.keys.pending(bench.pump_id) is not None
+
+
+@pytest.mark.requirement("SEC-6")
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_forged_hello_does_not_make_a_restart_a_no(
+    arrives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pump restarts between a command and the question what became of it; whoever has the line
+    has hello say that it did not."""
+    with VirtualBench(seed=1, trace=False) as bench:
+        pump = bench.programmer()
+        prepared = pump.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        boots = pump.identity.boots
+        request = pump.session.request
+        asked: list[bool] = []
+
+        def on_a_bad_line(
+            message: messages.Message, values: dict[str, object], *more: int, **named: int
+        ) -> object:
+            if message is messages.CONFIRM and not asked:
+                asked.append(True)
+                if arrives:
+                    request(message, values)
+                bench.cut_power()
+                bench.power_on()
+                raise NoReply("silence")
+            reply = request(message, values, *more, **named)
+            return {**reply, "boots": boots} if message is messages.HELLO else reply
+
+        monkeypatch.setattr(pump.session, "request", on_a_bad_line)
+        if arrives:
+            done = pump.confirm(prepared)
+            assert pump.log()[done.event].name == "clock_set"
+        else:
+            with pytest.raises(OutcomeUnknown):
+                pump.confirm(prepared)
+            assert bench.keys.pending(bench.pump_id) is not None
+            assert pump.settle()
+            assert "the pump has started anew since" in pump.settled
+        assert bench.keys.pending(bench.pump_id) is None
+
+
+@pytest.mark.requirement("SEC-6")
+def test_a_command_that_settles_an_earlier_one_ends_there(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        before = pump.status()
+        link = Cut(bench.link())
+        lost = Programmer(link, keys=bench.keys)
+        prepared = lost.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
+        link.deaf = True
+        with pytest.raises(OutcomeUnknown):
+            lost.confirm(prepared)
+        with pytest.raises(EarlierSettled, match="was carried out") as told:
+            pump.set_clock(1_900_000_000)
+        assert "repeat it" in (told.value.remedy or "")
+        assert "was carried out" in told.value.settled
+        assert abs(pump.status().wall_s - 1_800_000_000) < 60
+        assert before.wall_s == 0
+        pump.set_clock(1_900_000_000)
+    for words in (
+        ("stop", "--yes"),
+        ("clock", "--set"),
+        ("alarms", "--critical-every", "5 min"),
+        ("refill", "--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill", "--yes"),
+    ):
+        keep_pending(bench)
+        with bench.programmer() as pump:
+            first = pump.status().next_event
+        ran = cisterna(*words, "--json")
+        assert ran.code == 1
+        assert "stop delivery, whose answer did not come, was not" in ran.json["settled"]
+        assert "was not begun" in ran.json["error"]
+        assert "repeat" in ran.json["remedy"]
+        assert bench.keys.pending(bench.pump_id) is None
+        with bench.programmer() as pump:
+            assert pump.status().next_event == first
+    assert cisterna("clock", "--set", "--json").json["set"]
+
+
+def test_pairing_does_not_wait_for_a_command_that_only_a_new_key_can_ask_for(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    command = keep_pending(bench)
+    with bench.hold_service():
+        with bench.programmer() as pump:
+            pump.session.request(messages.REVOKE_KEY, {"role": messages.CLINICIAN})
+        blocked = cisterna("stop", "--yes")
+        assert blocked.code == 4
+        assert "stop delivery" in blocked.err
+        assert "given out no clinician's key" in blocked.err
+        assert "cisterna pair" in blocked.err
+        assert cisterna("pair", "--list").code == 0
+        assert cisterna("pair", "--role", "patient", "--revoke").code == 0
+        assert cisterna("pair").code == 0
+    assert bench.keys.pending(bench.pump_id) == command
+    shown = cisterna("status")
+    assert shown.code == 0
+    assert "was not carried out" in shown.err
+
+
+def test_a_pump_that_is_busy_or_off_leaves_an_outcome_unknown(
+    cisterna: Cisterna, bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_pending(bench)
+    with Programmer(bench.link(), "patient", keys=KeyStore(bench.keys.folder), who="ann") as ann:
+        ann.authenticate()
+        monkeypatch.setattr("cisterna.session._BACKED_OFF_S", 0.1)
+        shown = cisterna("status", "--json")
+    assert shown.code == shown.json["exit_code"] == 4
+    for text in ("stop delivery", "busy with ann", "wait until they are done"):
+        assert text in shown.json["error"] + shown.json["remedy"]
+    bench.cut_power()
+    shown = cisterna("status")
+    assert shown.code == 4
+    assert "stop delivery" in shown.err
+    assert bench.pump_id.hex() in shown.err
+    monkeypatch.delenv("CISTERNA_PORT")
+    shown = cisterna("status")
+    assert shown.code == 4
+    assert "no pump was found" in shown.err
+    assert "stop delivery" in shown.err
+
+
+# -- what a key file, or the line, may hold -------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["mode", "folder", "owner", "short"])
+def test_a_key_file_that_is_not_used_is_told_without_a_port_too(
+    cisterna: Cisterna, bench: VirtualBench, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CISTERNA_PORT")
+    virtual = finding.Candidate(bench.port, "virtual pump", virtual=True)
+    monkeypatch.setattr(finding, "virtual_pumps", lambda: [virtual])
+    path = next(bench.keys.folder.glob("*.json"))
+    if wrong == "mode":
+        path.chmod(0o644)
+    elif wrong == "folder":
+        path.parent.chmod(0o755)
+    elif wrong == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    else:
+        path.write_text(path.read_text()[:40])
+    shown = cisterna("status")
+    assert shown.code == 1
+    expected = {"owner": "belongs to another user", "short": "is damaged"}
+    assert expected.get(wrong, "others can use") in shown.err
+    monkeypatch.undo()
+
+
+BAD_PENDING = (
+    "3",
+    '"x"',
+    "[]",
+    "{}",
+    '{"token": "zz", "command": "stop", "next_event": 0}',
+    '{"token": "0102030405060708", "command": 5, "next_event": 0}',
+    '{"token": "0102030405060708", "command": "stop", "next_event": "1"}',
+    '{"token": "0102030405060708", "command": "stop", "next_event": -1}',
+)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"roles": 3}, {"roles": []}, *({"pending": json.loads(x)} for x in BAD_PENDING)]
+)
+def test_a_key_file_of_another_form_is_an_error_in_words(
+    cisterna: Cisterna, bench: VirtualBench, changes: dict[str, object]
+) -> None:
+    path = next(bench.keys.folder.glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    shown = cisterna("status")
+    assert shown.code == 1
+    assert "is damaged" in shown.err
+    assert "cisterna pair" in shown.err
+
+
+def test_the_folder_is_durable_too(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(fd).st_mode))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    store.set_pending(PUMP, {"token": "00"})
+    assert synced == [False, True]
+
+
+class Clock:
+    """A link of nobody: time passes while it is read."""
+
+    name = "nobody"
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def read(self, timeout_s: float) -> bytes:
+        self._now_s += timeout_s
+        return b""
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.requirement("SEC-7")
+@pytest.mark.parametrize("name", ["busy", "backed_off"])
+@pytest.mark.parametrize("wait_ms", [-(10**12), 0, 1, 10**12])
+def test_a_forged_refusal_holds_nobody_up(
+    store: KeyStore, name: str, wait_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(PUMP, "clinician", b"k" * 16, 1)
+    link = Clock()
+    session = Session(link, keys=store)
+    session.pump_id = PUMP
+    asked: list[str] = []
+
+    def forged(*_: object) -> object:
+        asked.append(name)
+        assert len(asked) < 100, "it asks for ever"
+        raise Refused(name, "forged", "somebody", wait_ms, wait_ms)
+
+    monkeypatch.setattr(session, "_handshake", forged)
+    with pytest.raises((Refused, PumpBusy)) as told:
+        session.open()
+    assert link.now_s() <= 6
+    assert told.value.remedy
+    assert str(10**9) not in str(told.value) + (told.value.remedy or "")
+
+
+@pytest.mark.requirement("INP-3")
+@pytest.mark.parametrize("size", [0, 3, 8, 12])
+def test_a_hello_that_is_cut_short_is_not_another_version(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        whole: list[bytes] = []
+        decoded = session_module.decode_reply
+
+        def cut(message: messages.Message, body: bytes | memoryview) -> object:
+            whole.append(bytes(body))
+            return decoded(message, bytes(body)[:size])
+
+        monkeypatch.setattr(session_module, "decode_reply", cut)
+        with pytest.raises(GarbledHello, match="cut short or garbled") as told:
+            Programmer(bench.link(), keys=bench.keys)
+        assert "wire version" not in str(told.value)
+        assert len(whole[0]) > 12
