@@ -285,10 +285,12 @@ def _tell(text: str) -> None:
 
 class Earlier(Enum):
     """What to do first about a command whose outcome is not known. TELL: settle it and say so;
-    END: settle it, and do nothing else; LEAVE it as it is."""
+    END: settle it, and do nothing else; TRY: as TELL, and go on where that fails; LEAVE it as it
+    is."""
 
     TELL = auto()
     END = auto()
+    TRY = auto()
     LEAVE = auto()
 
 
@@ -332,8 +334,14 @@ def _open(
         pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
         if earlier is Earlier.END:
             pump.settle_first()
-        elif earlier is Earlier.TELL and pump.settle():
-            tell(pump.settled)
+        elif earlier is not Earlier.LEAVE:
+            try:
+                if pump.settle():
+                    tell(pump.settled)
+            except OutcomeUnknown as error:
+                if earlier is Earlier.TELL:
+                    raise
+                tell(str(error))
         return pump
     except BaseException:
         link.close()

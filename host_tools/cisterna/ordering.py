@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from cisterna.errors import CisternaError, OutcomeUnknown, Refused, UsageError
 from cisterna.finding import Earlier, open_pump
-from cisterna.programmer import Done, Prepared, Programmer, Status, as_json
+from cisterna.programmer import ENDS_DELIVERY, Done, Prepared, Programmer, Status, as_json
 from pump_wire.messages import (
     BY_ALARM,
     BY_COMMAND,
@@ -106,7 +106,8 @@ def carry_out(
     OutcomeUnknown, or what ``open_pump`` raises.
     """
     check_can_ask(yes, as_json)
-    with open_pump(port, order.role, Earlier.END) as pump:
+    earlier = Earlier.TRY if order.message in ENDS_DELIVERY else Earlier.END
+    with open_pump(port, order.role, earlier) as pump:
         prepared = _prepare(order, pump)
         basis = order.basis(pump, prepared)
         if not as_json:
@@ -135,7 +136,7 @@ def carry_out(
             asked.check(answer)
         elif not agreed(order.question):
             raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
-        with open_pump(where, order.role, Earlier.END) as pump:
+        with open_pump(where, order.role, earlier) as pump:
             if pump.identity.serial != who:
                 raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
             if order.agree is not None:

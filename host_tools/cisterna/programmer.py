@@ -50,6 +50,7 @@ SOFT_ASKS = (
 )
 
 # Events with a command's token that do not mean that it was carried out.
+ENDS_DELIVERY = (messages.STOP, messages.CANCEL_BOLUS)
 _NOT_DONE = ("patient_refused", "command_refused", "fault_latched", "alarm_raised")
 _VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
 
@@ -608,8 +609,10 @@ class Programmer:
 
     def prepare(self, message: Message, request: Values) -> Prepared:
         """Have the pump check a command; nothing changes. Fields that ``request`` leaves out are
-        sent as not used. Raises Refused, and what ``settle_first`` raises."""
-        self.settle_first()
+        sent as not used. Raises Refused, and what ``settle_first`` raises, but for what ends
+        delivery: that never waits for an earlier command."""
+        if message not in ENDS_DELIVERY:
+            self.settle_first()
         request = completed(message, request)
         body = bytearray(MAX_BODY)
         end = encode_request(message, request, body)
@@ -633,6 +636,8 @@ class Programmer:
             "next_event": prepared.next_event,
             "sent_at": int(time.time()),
         }
+        if prepared.message in ENDS_DELIVERY and self.session.keys.pending(self.session.pump_id):
+            return self._confirm_beside(prepared)
         self._keep_pending(command)
         name = prepared.message.name.replace("_", " ")
         try:
@@ -646,6 +651,12 @@ class Programmer:
         except (NoPump, SessionLost) as error:
             reply = self._after_silence(prepared, name, error)
         self._keep_pending(None)
+        return Done(reply["event"], reply["uptime_us"], prepared.echo)
+
+    def _confirm_beside(self, prepared: Prepared) -> Done:
+        """Carry out what ends delivery while an earlier command stays to be settled. Not kept: to
+        be told twice does no harm."""
+        reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
         return Done(reply["event"], reply["uptime_us"], prepared.echo)
 
     def _after_silence(self, prepared: Prepared, name: str, error: CisternaError) -> Values:

@@ -445,7 +445,7 @@ def test_a_log_that_was_cleared_tells_nothing_and_only_who_compared_settles(
     command = keep_pending(bench, request={"volume_nl": 20_000}, sent_at=1_800_000_000)
     clear_logs(bench, tmp_path)
     clear_logs(bench, tmp_path)  # of the first nothing but what was before the command is gone
-    for words in (("status",), ("status", "--json"), ("stop", "--yes"), ("log",)):
+    for words in (("status",), ("status", "--json"), ("resume", "--yes"), ("log",)):
         shown = cisterna(*words)
         assert shown.code == 4
         assert "stop delivery" in shown.err
@@ -595,7 +595,7 @@ def test_a_command_that_settles_an_earlier_one_ends_there(
         assert before.wall_s == 0
         pump.set_clock(1_900_000_000)
     for words in (
-        ("stop", "--yes"),
+        ("resume", "--yes"),
         ("clock", "--set"),
         ("alarms", "--critical-every", "5 min"),
         ("refill", "--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill", "--yes"),
@@ -614,6 +614,27 @@ def test_a_command_that_settles_an_earlier_one_ends_there(
     assert cisterna("clock", "--set", "--json").json["set"]
 
 
+def test_what_ends_delivery_waits_for_no_earlier_command(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    keep_pending(bench)
+    ran = cisterna("stop", "--yes", "--json")
+    assert ran.code == 0
+    assert "was not carried out" in ran.err
+    with bench.programmer() as pump:
+        assert pump.status().stop_reason == messages.BY_COMMAND
+        pump.resume()
+    pending = keep_pending(bench)
+    for _ in range(2):  # the record of the first is gone with the second: nothing can tell
+        clear_logs(bench, tmp_path)
+    assert cisterna("bolus", "10 ug", "--over", "10 min", "--yes").code == 4
+    assert cisterna("stop", "--yes").code == 0
+    with bench.programmer() as pump:
+        assert pump.status().stop_reason == messages.BY_COMMAND
+    assert bench.keys.pending(bench.pump_id) == pending
+
+
 def test_pairing_does_not_wait_for_a_command_that_only_a_new_key_can_ask_for(
     cisterna: Cisterna, bench: VirtualBench
 ) -> None:
@@ -621,7 +642,7 @@ def test_pairing_does_not_wait_for_a_command_that_only_a_new_key_can_ask_for(
     with bench.hold_service():
         with bench.programmer() as pump:
             pump.session.request(messages.REVOKE_KEY, {"role": messages.CLINICIAN})
-        blocked = cisterna("stop", "--yes")
+        blocked = cisterna("resume", "--yes")
         assert blocked.code == 4
         assert "stop delivery" in blocked.err
         assert "given out no clinician's key" in blocked.err
