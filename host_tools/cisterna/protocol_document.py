@@ -431,17 +431,17 @@ open. So nobody without the key changes anything but who waits.
 
 - The very same `open_session` while the pump waits gets the same answer; any other makes a new
   key.
-- One session is open at a time. Whoever gives the same name may take it over at once; others are
-  refused, `busy`, with the name of who has it, until that one has been silent for
-  {seconds("_YIELD_US")}.
+- One session is open at a time. Whoever gives the same name may take it over at once, in a role
+  with the same or a higher bit; others are refused, `busy`, with the name of who has it, until
+  that one has been silent for {seconds("_YIELD_US")}.
 - It ends with `close_session`, after {seconds("_END_US")} without a new request, when its role's
   key is revoked, and with the pump. What was prepared in it is void then.
 - A first sealed request with a wrong tag is a failed authentication. `open_session` is then
   refused, `backed_off`, for {seconds("_FIRST_US")}, twice as long with each in a row, at most
   {seconds("_MOST_US")}: longer would be a way to lock others out, and a tag of 64 bits under a key
   that lives for one session is not guessed at this rate in any case. `hello`, delivery, and a
-  session that is open are not held up. The log tells of it, at most once in
-  {seconds("_RECORD_US")}, with how often.
+  session that is open are not held up. A wrong tag with the next counter of a session that is open
+  does it no harm. The log tells of both, at most once in {seconds("_RECORD_US")}, with how often.
 - No clock is in any of this.
 
 What the pump takes, by its state:

@@ -100,6 +100,18 @@ THREATS = (
         _SESSIONS + "test_every_message_in_every_role",
     ),
     Threat(
+        "take the clinician's session over with the patient's key",
+        "",
+        "a session gives way at once only to its own name in a role that may no less",
+        _SESSIONS + "test_nobody_takes_over_a_session_of_a_role_that_may_more",
+    ),
+    Threat(
+        "guess tags inside a session that is open",
+        "",
+        "64 bits; counted and logged, and the session goes on",
+        _SESSIONS + "test_forging_in_an_open_session_is_logged_and_harms_nobody",
+    ),
+    Threat(
         "push the log out, or wear the flash, by asking for what is refused",
         "",
         "of refusals 24 at once are taken down, then one in ten minutes; a patient's are counted",
@@ -118,6 +130,25 @@ THREATS = (
         "kept before it is sent, settled by its token before anything else is prepared",
         "host_tools/tests/test_pairing.py::"
         "test_an_unknown_outcome_is_kept_and_settled_by_the_next_programmer",
+    ),
+    Threat(
+        "forge a hello, so that a programmer takes a dose for not given",
+        "",
+        "what became of a command is decided by what the pump says inside a session alone",
+        "host_tools/tests/test_pairing.py::"
+        "test_a_forged_hello_does_not_make_a_restart_a_no",
+    ),
+    Threat(
+        "have a dose repeated by whoever repeats a command that failed",
+        "",
+        "a command that finds an earlier one unsettled settles it, says so, and ends there",
+        "host_tools/tests/test_pairing.py::test_a_command_that_settles_an_earlier_one_ends_there",
+    ),
+    Threat(
+        "foretell random numbers",
+        "",
+        "nothing on a chip whose own repeat; a virtual pump without a seed draws the machine's",
+        "host_tools/tests/test_sim.py::test_without_a_seed_nobody_can_foretell_keys_and_tokens",
     ),
     Threat(
         "walk up to a session that somebody left open",
