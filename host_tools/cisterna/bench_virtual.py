@@ -31,6 +31,7 @@ RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
 _JUMP_US = HOUR_US  # of the clock, unless it is told
 _LEFT_OCTETS = 4_096  # of a heap under pressure, unless it is told
 _POWER_ON = 1  # index in messages.RESET_CAUSES
+_ANSWER_S = 120.0  # a VM that says nothing for so long is stuck; only advance may take longer
 
 
 def compiled_firmware() -> Path:
@@ -407,6 +408,9 @@ class VirtualBench(Bench):
                     if "error" in answer:
                         raise CisternaError(f"bench: {answer['error']}")
                     return answer
+                if operation != "advance" and not self._answer_comes():
+                    self._end_process()
+                    raise PumpStopped(f"the pump's VM did not answer within {_ANSWER_S:.0f} s")
                 got = self._answers.read(65536)
                 if not got:
                     raise BrokenPipeError
@@ -415,6 +419,9 @@ class VirtualBench(Bench):
             self._process.wait()
             last = self.console().strip()[-2000:]
             raise PumpStopped(f"the pump's VM ended by itself; its console:\n{last}") from error
+
+    def _answer_comes(self) -> bool:
+        return bool(select.select([self._answers], [], [], _ANSWER_S)[0])
 
     # -- instruments --------------------------------------------------------------------------
 

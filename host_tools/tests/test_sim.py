@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cisterna import finding, vm
+from cisterna import bench_virtual, finding, vm
 from cisterna.bench_virtual import VirtualBench
 from cisterna.prescription import NOTICE
 from cisterna.programmer import Programmer, connect
@@ -282,3 +282,18 @@ def test_without_a_seed_nobody_can_foretell_keys_and_tokens(tmp_path: Path) -> N
     assert drawn[2] == drawn[3]
     for place in (0, 1):
         assert len({each[place] for each in drawn}) == 3
+
+
+def test_a_vm_that_is_stuck_is_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_virtual, "_ANSWER_S", 0.2)
+    with VirtualBench(trace=False) as bench:
+        steps = bench.truth()["steps"]
+        process = bench._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(bench_virtual.PumpStopped, match="did not answer within"):
+            bench.truth()
+        assert process.poll() is not None
+        bench.power_on()
+        monkeypatch.undo()
+        assert bench.truth()["steps"] == steps
