@@ -585,9 +585,12 @@ def resume(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
         screens.title(shown, f"Resume {whose(pump)}")
         mode = screens.mode_words(prepared.echo["mode"])
         therapy = pump.prescription()
-        rate = format_rate(prepared.echo["rate_nl_day"])
-        if therapy is not None and prepared.echo["rate_nl_day"]:
-            rate += f" = {screens.dose_rate(therapy.day_total.mass_ng)} of {therapy.drug}"
+        rate_nl_day = prepared.echo["rate_nl_day"]
+        rate = format_rate(rate_nl_day, digits=6)
+        if pump.outlook().bridge:
+            rate += " of the old drug"
+        elif therapy is not None and rate_nl_day:
+            rate += f" = {screens.doses_words(therapy, rate_nl_day)}"
         screens.rows(shown, [("Then", f"{mode}, {rate}")])
 
     _stop_or_resume(

@@ -61,6 +61,12 @@ class Interrogation:
         return self.status.mode in BOLUS_MODES
 
     @property
+    def old_drug(self) -> bool:
+        """True while a bridge bolus has some left, also one that was cancelled or is stopped: the
+        tip gives the drug from before, whose concentration the pump does not keep."""
+        return self.outlook is not None and self.outlook.bridge != 0
+
+    @property
     def refill_in_us(self) -> int | None:
         """Time until the next refill, by the pump's own forecast: the earlier of the low mark with
         every permitted patient bolus, and the drug's stability. None: no date."""
@@ -89,12 +95,19 @@ class Interrogation:
         return self.therapy.basal_rate_nl_day
 
     @property
+    def bolus_left_pl(self) -> int:
+        """Part of the running bolus that is not given yet, a bridge bolus too."""
+        if self.status.mode == BRIDGE_BOLUS and self.outlook is not None:
+            return self.outlook.bridge_left_nl * 1000
+        return self.status.bolus_left_pl
+
+    @property
     def bolus_left_us(self) -> int:
         """Time until the running bolus is done; 0 when none runs."""
         rate = self.status.rate_nl_day
         if not self.bolus_running or not rate:
             return 0
-        return -(-self.status.bolus_left_pl * DAY_US // (rate * 1000))
+        return -(-self.bolus_left_pl * DAY_US // (rate * 1000))
 
     @property
     def low_in_us(self) -> int | None:
@@ -106,7 +119,7 @@ class Interrogation:
         if not self.account.refills:
             return None
         status = self.status
-        residual_pl = self.account.fill_pl - status.programmed_pl - status.bolus_left_pl
+        residual_pl = self.account.fill_pl - status.programmed_pl - self.bolus_left_pl
         low_us = forecast_low_us(
             residual_pl, self.account.low_mark_pl, self.basal_rate_nl_day, self.bolus_left_us
         )
@@ -128,14 +141,14 @@ class Interrogation:
         return self.status.wall_s or self.computer_s
 
     def dose_rate_ng_day(self, rate_nl_day: int) -> Fraction | None:
-        """Drug a day at a rate; None without a prescription."""
-        if self.therapy is None:
+        """Drug a day at a rate; None without a prescription, and of the old drug."""
+        if self.therapy is None or self.old_drug:
             return None
         return dose_rate_ng_day(rate_nl_day, self.therapy.concentration_ng_ml)
 
     def mass_ng(self, volume_nl: int | Fraction) -> Fraction | None:
-        """Drug in a volume; None without a prescription."""
-        if self.therapy is None:
+        """Drug in a volume that is given now; None without a prescription, and of the old drug."""
+        if self.therapy is None or self.old_drug:
             return None
         return mass_of_volume_ng(volume_nl, self.therapy.concentration_ng_ml)
 

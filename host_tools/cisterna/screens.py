@@ -42,6 +42,7 @@ from pump_wire.messages import (
     ASK_SOFT_DAY,
     ASK_SOFT_RAISED,
     BRIDGE,
+    BRIDGE_BOLUS,
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
@@ -221,8 +222,12 @@ def mode_now(status: Status, account: Account | None = None, with_rate: bool = F
     is empty. ``with_rate``: with the rate it delivers."""
     if status.mode != STOPPED:
         rate = f", {format_rate(status.rate_nl_day, digits=6)}" if with_rate else ""
-        back = f", then back to {mode_words(status.return_mode)}"
-        return Text(f"{status.mode_name}{rate}" + (back if status.mode in BOLUS_MODES else ""))
+        back = ""
+        if status.mode == BRIDGE_BOLUS:
+            back = ", then the new programme"
+        elif status.mode in BOLUS_MODES:
+            back = f", then back to {mode_words(status.return_mode)}"
+        return Text(f"{status.mode_name}{rate}{back}")
     text = Text(f"STOPPED ({status.stopped_because})", style=_BAD)
     remedy = _STOPPED_REMEDY.get(status.stop_reason)
     if status.stop_reason == EMPTY_RESERVOIR and account is not None:
@@ -239,10 +244,7 @@ def mode_words(mode: int) -> str:
 def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     status, therapy = seen.status, seen.therapy
     lines: list[tuple[str, Value]] = [("Mode", mode_now(status, seen.account))]
-    rate = format_rate(status.rate_nl_day)
-    if therapy is not None and status.rate_nl_day:
-        rate += f" = {dose_rate(seen.dose_rate_ng_day(status.rate_nl_day))} of {therapy.drug}"
-    lines.append(("Rate now", rate))
+    lines.append(("Rate now", rate_now(seen)))
     if therapy is not None:
         drug = f"{therapy.drug} {format_concentration(therapy.concentration_ng_ml)}"
         prescribed = f"{drug}, {therapy.mode_name}"
@@ -256,7 +258,8 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         lines.append(("Prescribed", prescribed))
     else:
         lines.append(("Prescribed", "nothing"))
-    lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
+    if status.mode != BRIDGE_BOLUS:
+        lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
     lines += outlook_rows(seen)
     if status.fault:
         _, text, remedy = FAULTS.get(status.fault, ("", f"fault {status.fault}", ""))
@@ -267,6 +270,27 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     else:
         lines.append(("Fault", "none"))
     return lines + alarm_rows(seen.alarms.listed, brief=True)
+
+
+def rate_now(seen: Interrogation) -> str:
+    """The rate now and what it gives of each drug at the tip; only the rate where that is not
+    known."""
+    rate, therapy = seen.status.rate_nl_day, seen.therapy
+    text = format_rate(rate, digits=6)
+    if therapy is None or not rate:
+        return text
+    if seen.old_drug:
+        return f"{text} of the old drug"
+    return f"{text} = {doses_words(therapy, rate)}"
+
+
+def doses_words(therapy: Therapy, rate_nl_day: int | Fraction) -> str:
+    """What a rate gives of each drug."""
+    rates = therapy.mixture.dose_rates_ng_day(rate_nl_day)
+    return " + ".join(
+        f"{dose_rate(each)} of {plain(drug.name)}"
+        for each, drug in zip(rates, therapy.mixture.drugs, strict=True)
+    )
 
 
 def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[str, Value]]:
@@ -306,7 +330,10 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
             )
         )
     if ahead.bridge:
-        lines.append(("Bridge bolus", bridge_words(ahead)))
+        words = bridge_words(ahead)
+        if seen.status.mode == BRIDGE_BOLUS:
+            words += f", done in {span(seen.bolus_left_us)}"
+        lines.append(("Bridge bolus", words))
     elif ahead.why:
         lines.append(("No bridge bolus", f"at the last change, because: {plain(ahead.why)}"))
     return lines
@@ -348,19 +375,26 @@ def bolus_progress(seen: Interrogation) -> str:
     """The running bolus in words."""
     status = seen.status
     given_pl = status.bolus_pl - status.bolus_left_pl
-    drug = f" ({mass(seen.mass_ng(Fraction(status.bolus_pl, 1000)))})" if seen.therapy else ""
+    drug = _bolus_mass(seen, status.bolus_pl)
     return (
         f"{microlitres(status.bolus_pl)}{drug}: {microlitres(given_pl)} given, "
         f"{microlitres(status.bolus_left_pl)} to go, done in {span(seen.bolus_left_us)}"
     )
 
 
+def _bolus_mass(seen: Interrogation, volume_pl: int) -> str:
+    """Drug in a part of the running bolus, in brackets; nothing where it is not known."""
+    held = seen.mass_ng(Fraction(volume_pl, 1000))
+    return "" if held is None else f" ({mass(held)})"
+
+
 def bolus_ends(seen: Interrogation) -> list[tuple[str, Value]]:
-    """The row that tells that a command ends the running bolus; none without one."""
-    if not seen.bolus_running:
+    """The row that tells that a command ends the running bolus; none without one, and of a bridge
+    bolus, which goes on afterwards."""
+    if not seen.bolus_running or seen.status.mode == BRIDGE_BOLUS:
         return []
     left_pl, all_pl = seen.status.bolus_left_pl, seen.status.bolus_pl
-    drug = f" ({mass(seen.mass_ng(Fraction(left_pl, 1000)))})" if seen.therapy else ""
+    drug = _bolus_mass(seen, left_pl)
     text = f"WILL END: {microlitres(left_pl)}{drug} of {microlitres(all_pl)} not given yet"
     return [("Running bolus", Text(text, style=_BAD))]
 

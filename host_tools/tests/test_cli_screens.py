@@ -1,0 +1,93 @@
+"""What screens say of rate and drug is of the same instant and of the drug that leaves the tip."""
+
+from __future__ import annotations
+
+import re
+
+from cisterna.bench_virtual import VirtualBench
+from host_tools.tests.conftest import Cisterna
+
+FIRST_FILL = ("--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill")
+
+
+def words(text: str) -> str:
+    """The screen on one line, without its frames."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def filled(cisterna: Cisterna, name: str, *more: str) -> None:
+    """A new pump that runs a shipped prescription."""
+    assert cisterna("program", name, "--yes").code == 0
+    assert cisterna("refill", *FIRST_FILL, *more, "--yes").code == 0
+
+
+def bridging(cisterna: Cisterna, bench: VirtualBench) -> None:
+    """A pump whose bridge bolus from 500 to 2,000 ug/mL begins."""
+    filled(cisterna, "baclofen")
+    bench.advance(days=3)
+    assert cisterna("program", "baclofen_2000", "--bridge", "--yes").code == 0
+
+
+# -- bridge bolus ------------------------------------------------------------------------------
+
+
+def test_no_screen_tells_a_mass_of_the_old_drug_by_the_new_concentration(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    bridging(cisterna, bench)
+    bench.advance(hours=1)
+    for command in ("status", "monitor"):
+        shown = words(cisterna(command).out)
+        assert "bridge bolus, then the new programme" in shown, command
+        assert "0.2 mL/day of the old drug" in shown, command
+        assert "0.2 mL/day =" not in shown, command
+        assert "then back to bridge bolus" not in shown, command
+        assert "0 uL" not in shown, command
+        # 0.316 mL less an hour at 0.2 mL/day, to a step
+        assert "0.3077 mL of the old drug still to come, done in 1 day 12 h" in shown, command
+    assert re.search(
+        r"Last 24 h at most [0-9.]+ mL of the old drug", words(cisterna("monitor").out)
+    )
+
+
+def test_how_long_a_bridge_bolus_lasts(cisterna: Cisterna, bench: VirtualBench) -> None:
+    bridging(cisterna, bench)
+    shown = words(cisterna("bridge").out)
+    assert "0.316 mL of the old drug still to come" in shown
+    assert "the new programme, in 1 day 13 h" in shown  # vector A: 37.92 h
+    assert bench.truth()["steps"] == 6_000
+
+
+def test_a_cancelled_bridge_bolus_still_leaves_old_drug_at_the_tip(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    bridging(cisterna, bench)
+    bench.advance(hours=1)
+    assert cisterna("bridge", "--cancel", "--yes").code == 0
+    shown = words(cisterna("status").out)
+    assert "0.05 mL/day of the old drug" in shown
+    assert cisterna("bolus", "20 uL", "--over", "10 min", "--yes").code == 0
+    assert "20 uL: 0 uL given" in words(cisterna("status").out)
+
+
+def test_the_last_day_has_a_mass_once_no_old_drug_is_in_it(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    bridging(cisterna, bench)
+    bench.advance(hours=40)
+    shown = words(cisterna("monitor").out)
+    assert "0.05 mL/day = 100 ug/day of baclofen" in shown
+    assert "; the old drug may be in it" in shown
+    assert "0.05 mL/day = 100 ug/day of baclofen" in words(cisterna("status").out)
+    bench.advance(hours=24)
+    assert "; the old drug may be in it" not in words(cisterna("monitor").out)
+
+
+def test_a_stop_does_not_end_a_bridge_bolus(cisterna: Cisterna, bench: VirtualBench) -> None:
+    bridging(cisterna, bench)
+    stopped = words(cisterna("stop", "--yes").out)
+    assert "WILL END" not in stopped
+    resumed = words(cisterna("resume", "--yes").out)
+    assert "bridge bolus, 0.2 mL/day of the old drug" in resumed
+    assert "ug/day" not in resumed
+    assert bench.truth()["steps"] == 6_000
