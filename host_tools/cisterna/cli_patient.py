@@ -85,6 +85,7 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
         if echo["cut_nl"]:
             cut = format_volume_nl(echo["cut_nl"])
             lines.append(("Cut by a limit", f"{cut} of it will not be given"))
+        lines += screens.not_prescribed_rows(therapy, pump.reservoir())
         screens.rows(shown, lines)
 
     def basis(pump: Programmer, prepared: Prepared) -> object:

@@ -623,6 +623,9 @@ def refill(
     left: Annotated[
         str, typer.Option(metavar="VOLUME", help="What was not aspirated and mixes with it.")
     ] = "0 mL",
+    accept_warnings: Annotated[
+        bool, typer.Option(help="Drugs or concentrations that are not the prescription's.")
+    ] = False,
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
@@ -630,7 +633,8 @@ def refill(
     """Record a refill and start a new account.
 
     The pump compares the measured residual volume with the expected one, and works out what is in
-    the reservoir then: the fill, mixed with what was left in.
+    the reservoir then: the fill, mixed with what was left in. Where that is not what is prescribed
+    it is told, and --yes does not stand for it.
     """
     limits = {
         name: _limits(messages.RECORD_REFILL, f"{name}_nl")
@@ -644,16 +648,19 @@ def refill(
     accounts: list[Account] = []
     inside: list[Drug] = []
 
-    def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int]:
-        account = pump.account()
+    def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int, Therapy | None]:
+        account, therapy = pump.account(), pump.prescription()
         accounts[:] = [account]  # it goes on while the user reads
-        inside[:] = _mixture(prepared.echo, drugs, fill_nl, pump.reservoir(), rest_nl)
-        return prepared.echo["flagged"], account.refills
+        before = pump.reservoir()
+        if rest_nl and not before and therapy is not None:
+            before = therapy.mixture.drugs  # as the pump takes it
+        inside[:] = _mixture(prepared.echo, drugs, fill_nl, before, rest_nl)
+        return prepared.echo["flagged"], account.refills, therapy
 
-    def show(pump: Programmer, prepared: Prepared, _: tuple[int, int]) -> None:
+    def show(pump: Programmer, prepared: Prepared, found: tuple[int, int, Therapy | None]) -> None:
+        therapy = found[2]
         screens.title(shown, f"Refill of {whose(pump)}")
-        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0], inside)
-        therapy = pump.prescription()
+        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0], inside, therapy)
         if therapy is not None and therapy.stable_until_s:
             date = screens.wall(therapy.stable_until_s)
             screens.note(
@@ -662,12 +669,21 @@ def refill(
                 "yellow",
             )
 
+    def typed(found: tuple[int, int, Therapy | None]) -> Typed | None:
+        """Nothing is typed, but --yes alone does not stand for a warning that was shown."""
+        therapy = found[2]
+        warning = "" if therapy is None else screens.not_prescribed_words(therapy, inside)
+        if yes and warning and not accept_warnings:
+            raise UsageError(warning, remedy="agree on a terminal, or say --accept-warnings")
+        return None
+
     order = Order(
         messages.RECORD_REFILL,
         lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs),
         basis,
         show,
         "Record it?",
+        typed=typed,
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:

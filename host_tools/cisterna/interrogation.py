@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,7 +16,7 @@ from cisterna.boards import board_data
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
 from cisterna.energy import longevity_years
 from cisterna.errors import CisternaError
-from cisterna.mixture import Drug
+from cisterna.mixture import Drug, Mixture
 from cisterna.prescription import Therapy
 from cisterna.programmer import (
     NEVER,
@@ -65,6 +66,12 @@ class Interrogation:
         """True while a bridge bolus has some left, also one that was cancelled or is stopped: the
         tip gives the drug from before, whose concentration the pump does not keep."""
         return self.outlook is not None and self.outlook.bridge != 0
+
+    @property
+    def not_prescribed(self) -> bool:
+        """True while the reservoir is known to hold other drugs or concentrations than the
+        prescription's."""
+        return self.therapy is not None and not_prescribed(self.therapy, self.reservoir)
 
     @property
     def refill_in_us(self) -> int | None:
@@ -187,6 +194,7 @@ class Interrogation:
                 {"name": drug.name, "concentration_ng_ml": drug.concentration_ng_ml}
                 for drug in self.reservoir
             ],
+            "reservoir_as_prescribed": not self.not_prescribed if self.reservoir else None,
             "longevity_years": self.longevity_years,
             "computer_s": self.computer_s,
         }
@@ -194,6 +202,11 @@ class Interrogation:
 
 # Modes in which a bolus runs, and after which the mode before goes on.
 BOLUS_MODES = (SINGLE_BOLUS, PATIENT_BOLUS, PRIMING_BOLUS, BRIDGE_BOLUS)
+
+
+def not_prescribed(therapy: Therapy, inside: Sequence[Drug]) -> bool:
+    """True where ``inside``, none where it is not known, is not what ``therapy`` is of."""
+    return bool(inside) and not therapy.mixture.is_like(Mixture(tuple(inside)))
 
 
 def outlook_data(outlook: Outlook) -> dict[str, Any]:

@@ -137,6 +137,7 @@ def _delivery(look: Look) -> list[tuple[str, screens.Value]]:
         ("Mode", screens.mode_now(status, seen.account)),
         ("Rate and dose", screens.rate_now(seen)),
     ]
+    lines += screens.not_prescribed_rows(seen.therapy, seen.reservoir)
     if seen.bolus_running and status.mode != BRIDGE_BOLUS:
         lines.append(("Bolus", screens.bolus_progress(seen)))
     if ahead is not None and ahead.day_pl:

@@ -31,7 +31,7 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
 from cisterna.guard import MOST_UNTYPED, Guard, change_words
-from cisterna.interrogation import BOLUS_MODES, Interrogation
+from cisterna.interrogation import BOLUS_MODES, Interrogation, not_prescribed
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
 from cisterna.programmer import NEVER, Account, Alarm, Event, FaultRecord, Outlook, Status, Values
@@ -258,6 +258,7 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         lines.append(("Prescribed", prescribed))
     else:
         lines.append(("Prescribed", "nothing"))
+    lines += not_prescribed_rows(therapy, seen.reservoir)
     if status.mode != BRIDGE_BOLUS:
         lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
     lines += outlook_rows(seen)
@@ -281,7 +282,31 @@ def rate_now(seen: Interrogation) -> str:
         return text
     if seen.old_drug:
         return f"{text} of the old drug"
-    return f"{text} = {doses_words(therapy, rate)}"
+    by = ", as prescribed" if seen.not_prescribed else ""
+    return f"{text} = {doses_words(therapy, rate)}{by}"
+
+
+def not_prescribed_words(therapy: Therapy, inside: Sequence[Drug]) -> str:
+    """That the reservoir holds something else than is prescribed; empty where it does not, or it
+    is not known."""
+    if not not_prescribed(therapy, inside):
+        return ""
+    return (
+        "the reservoir's concentrations are not the prescription's: it holds "
+        f"{_drugs_words(inside)}, prescribed is {_drugs_words(therapy.mixture.drugs)}"
+    )
+
+
+def not_prescribed_rows(
+    therapy: Therapy | None, inside: Sequence[Drug]
+) -> list[tuple[str, Value]]:
+    """The same as a row, none where there is nothing to tell."""
+    text = "" if therapy is None else not_prescribed_words(therapy, inside)
+    return [("WARNING", Text(text, style=_BAD))] if text else []
+
+
+def _drugs_words(drugs: Sequence[Drug]) -> str:
+    return " + ".join(plain(drug.words) for drug in drugs)
 
 
 def doses_words(therapy: Therapy, rate_nl_day: int | Fraction) -> str:
@@ -438,8 +463,7 @@ def refill_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         style = "" if left_us else _BAD
         lines.append(("Next refill", Text(f"{due} ({seen.refill_why})", style=style)))
     if seen.reservoir:
-        held = " + ".join(f"{plain(d.name)} {_concentration(d)}" for d in seen.reservoir)
-        lines.append(("In the reservoir", held))
+        lines.append(("In the reservoir", _drugs_words(seen.reservoir)))
     return lines
 
 
@@ -730,8 +754,10 @@ def refill_screen(
     request: Values,
     account: Account,
     inside: Sequence[Drug] = (),
+    therapy: Therapy | None = None,
 ) -> None:
-    """What a refill tells. ``inside``: the drugs in the reservoir then, where that is known.
+    """What a refill tells. ``inside``: the drugs in the reservoir then, where that is known;
+    ``therapy``: the prescription in force.
     ``found``: the pump's echo to record_refill; ``request``: what it was
     asked to record; ``account``: the one that it ends."""
     lines: list[tuple[str, Value]] = [
@@ -761,13 +787,18 @@ def refill_screen(
     lines.append(("To be put in", fill))
     if request["rest_nl"]:
         lines.append(("Left in it", format_volume_nl(request["rest_nl"])))
+    if inside and therapy is not None:
+        lines.append(("Prescribed", _drugs_words(therapy.mixture.drugs)))
     if inside:
-        lines.append(("Then in it", " + ".join(plain(drug.words) for drug in inside)))
+        lines.append(("Then in it", _drugs_words(inside)))
     lines.append(("Cannot be used", volume(account.unusable_pl)))
     rows(shown, lines)
     if request["fill_nl"] * 1000 <= account.low_mark_pl:
         low = volume(account.low_mark_pl)
         note(shown, f"  {fill} is not above the low mark, {low}: the reservoir is low", "yellow")
+    warning = "" if therapy is None else not_prescribed_words(therapy, inside)
+    if warning:
+        note(shown, f"  WARNING: {warning}", _BAD)
 
 
 def refill_verdict(found: Values) -> Text:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from cisterna.bench_virtual import VirtualBench
-from host_tools.tests.conftest import Cisterna
+from host_tools.tests.conftest import Cisterna, Other
 
 FIRST_FILL = ("--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill")
 
@@ -91,3 +92,73 @@ def test_a_stop_does_not_end_a_bridge_bolus(cisterna: Cisterna, bench: VirtualBe
     assert "bridge bolus, 0.2 mL/day of the old drug" in resumed
     assert "ug/day" not in resumed
     assert bench.truth()["steps"] == 6_000
+
+
+# -- another drug in the reservoir ---------------------------------------------------------------
+
+MORPHINE = ("--drug", "morphine 1 mg/mL")
+NOT_PRESCRIBED = "the reservoir's concentrations are not the prescription's"
+
+
+def test_a_refill_with_another_drug_is_not_recorded_in_silence(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    filled(cisterna, "baclofen")
+    bench.advance(days=10)
+    refill = ("refill", "--measured", "18 mL", "--fill", "20 mL", *MORPHINE, "--yes")
+    refused = cisterna(*refill)
+    assert refused.code == 2
+    assert NOT_PRESCRIBED in refused.err
+    assert "--accept-warnings" in refused.err
+    assert cisterna(*refill, "--json").code == 2
+    assert cisterna("status", "--json").json["account"]["refills"] == 1
+    done = cisterna(*refill, "--accept-warnings")
+    assert done.code == 0
+    shown = words(done.out)
+    assert "Prescribed baclofen 500 ug/mL Then in it morphine 1 mg/mL" in shown
+    assert f"WARNING: {NOT_PRESCRIBED}" in shown
+    for command in ("status", "monitor"):
+        shown = words(cisterna(command).out)
+        assert f"{NOT_PRESCRIBED}: it holds morphine 1 mg/mL" in shown, command
+        assert "100 ug/day of baclofen, as prescribed" in shown, command
+    back = ("refill", "--measured", "20 mL", "--fill", "20 mL", "--drug", "baclofen 500 ug/mL")
+    assert cisterna(*back, "--yes").code == 0
+    assert NOT_PRESCRIBED not in cisterna("status").out
+    assert bench.truth()["steps"] == 20_000
+
+
+def test_a_mixture_of_residual_and_fill_is_judged_by_what_it_comes_to(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    filled(cisterna, "baclofen")
+    assert bench.truth()["steps"] == 0
+    stronger = ("--drug", "baclofen 1 mg/mL", "--left", "10 mL", "--fill", "10 mL")
+    refused = cisterna("refill", "--measured", "20 mL", *stronger, "--yes")
+    assert refused.code == 2
+    assert "it holds baclofen 0.75 mg/mL" in refused.err or "750 ug/mL" in refused.err
+    same = ("--drug", "baclofen 500 ug/mL", "--left", "10 mL", "--fill", "10 mL")
+    assert cisterna("refill", "--measured", "20 mL", *same, "--yes").code == 0
+
+
+def test_a_patient_is_told_that_the_reservoir_holds_something_else(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert cisterna("clock", "--set").code == 0
+    filled(cisterna, "baclofen_flex", *MORPHINE, "--accept-warnings")
+    shown = words(cisterna("patient", "--bolus", "--yes").out)
+    assert f"= 5 ug of baclofen Time 5 min WARNING {NOT_PRESCRIBED}" in shown
+    bench.advance(minutes=5)
+
+
+def test_on_a_terminal_the_confirmation_accepts_another_drug(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other]
+) -> None:
+    filled(cisterna, "baclofen")
+    other = in_terminal("refill", "--measured", "20 mL", "--fill", "20 mL", *MORPHINE)
+    other.wait_for("Record it?")
+    assert "WARNING" in other.shown
+    other.type("y\n")
+    assert other.end() == 0
+    held = cisterna("status", "--json").json["reservoir"]
+    assert held == [{"name": "morphine", "concentration_ng_ml": 1_000_000}]
+    assert bench.truth()["steps"] == 0
