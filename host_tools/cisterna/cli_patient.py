@@ -54,7 +54,7 @@ def patient(
         return
     shown = screens.console()
     lines: list[tuple[str, screens.Value]] = [
-        ("Now", screens.mode_now(seen.status, with_rate=True)),
+        ("Now", screens.mode_now(seen.status, None, True, seen.account.capacity_pl // 1000)),
     ]
     if therapy is None or not permitted:
         lines.append(("Patient bolus", "the prescription permits none"))

@@ -568,7 +568,7 @@ def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
     def show(pump: Programmer, _: Prepared, __: Any) -> None:
         seen = interrogate(pump)
         screens.title(shown, f"Stop {whose(pump)}")
-        now = f"{seen.status.mode_name}, {format_rate(seen.status.rate_nl_day)}"
+        now = f"{seen.status.mode_name}, {screens.rate_now(seen)}"
         then = "stopped, no drug, until cisterna resume"
         screens.rows(shown, [("Now", now), *screens.bolus_ends(seen), ("Then", then)])
 
@@ -586,7 +586,7 @@ def resume(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
         mode = screens.mode_words(prepared.echo["mode"])
         therapy = pump.prescription()
         rate_nl_day = prepared.echo["rate_nl_day"]
-        rate = format_rate(rate_nl_day, digits=6)
+        rate = screens.rate_words(rate_nl_day, therapy.capacity_nl if therapy else None)
         if pump.outlook().bridge:
             rate += " of the old drug"
         elif therapy is not None and rate_nl_day:

@@ -35,6 +35,7 @@ from pump_wire.messages import (
     FAULTS,
     MODES,
     PATIENT_BOLUS,
+    PERIODIC_BOLUS,
     PRIMING_BOLUS,
     SINGLE_BOLUS,
     STOPPED,
@@ -102,6 +103,17 @@ class Interrogation:
         return self.therapy.basal_rate_nl_day
 
     @property
+    def mean_rate_nl_day(self) -> int:
+        """Mean of the programme over a week, periodic boluses and all, without other boluses; 0
+        where the pump is stopped, or will be after the bolus that runs."""
+        therapy = self.therapy
+        if therapy is None or STOPPED in (self.status.mode, self.status.return_mode):
+            return 0
+        if therapy.mode == PERIODIC_BOLUS:
+            return round(therapy.day_volume_nl(0))
+        return therapy.basal_rate_nl_day
+
+    @property
     def bolus_left_pl(self) -> int:
         """Part of the running bolus that is not given yet, a bridge bolus too."""
         if self.status.mode == BRIDGE_BOLUS and self.outlook is not None:
@@ -118,29 +130,29 @@ class Interrogation:
 
     @property
     def low_in_us(self) -> int | None:
-        """Time until the low mark, at the basal rate and with no bolus but the running one.
+        """Time until the low mark, at the programme's mean rate and with no bolus but its own and
+        the running one.
 
-        Never later than the programme says. 0 when it is reached; None when nothing is delivered
-        or no refill was ever recorded.
+        0 when it is reached; None when nothing is delivered or no refill was ever recorded.
         """
         if not self.account.refills:
             return None
         status = self.status
         residual_pl = self.account.fill_pl - status.programmed_pl - self.bolus_left_pl
         low_us = forecast_low_us(
-            residual_pl, self.account.low_mark_pl, self.basal_rate_nl_day, self.bolus_left_us
+            residual_pl, self.account.low_mark_pl, self.mean_rate_nl_day, self.bolus_left_us
         )
         return 0 if residual_pl <= self.account.low_mark_pl else low_us
 
     @property
     def longevity_years(self) -> float | None:
-        """How long a new battery would last at the basal rate, by the board's model of charges;
+        """How long a new battery would last at the mean rate, by the board's model of charges;
         None where the board has none."""
         try:
             board = board_data(self.identity.board)
         except CisternaError:
             return None
-        return longevity_years(board, self.basal_rate_nl_day, self.status.step_pl)
+        return longevity_years(board, self.mean_rate_nl_day, self.status.step_pl)
 
     @property
     def wall_s(self) -> int:

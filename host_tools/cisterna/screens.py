@@ -34,6 +34,7 @@ from cisterna.guard import MOST_UNTYPED, Guard, change_words
 from cisterna.interrogation import BOLUS_MODES, Interrogation, not_prescribed
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
+from cisterna.profiles import told_per_hour
 from cisterna.programmer import NEVER, Account, Alarm, Event, FaultRecord, Outlook, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
@@ -146,6 +147,16 @@ def change(old: int | Fraction, new: int | Fraction) -> Text:
     return Text(text, style=_BAD if large else "")
 
 
+def rate_words(
+    rate_nl_day: int | Fraction, capacity_nl: int | None = None, digits: int | None = 6
+) -> str:
+    """A rate; of a pump whose reservoir no implanted one has in mL/h too."""
+    text = format_rate(rate_nl_day, digits=digits)
+    if capacity_nl is not None and told_per_hour(capacity_nl):
+        text += f" ({exact_decimal(Fraction(rate_nl_day) / 24_000_000, digits=4)} mL/h)"
+    return text
+
+
 # -- parts of screens --------------------------------------------------------------------------
 
 
@@ -217,11 +228,16 @@ _STOPPED_REMEDY = {
 }
 
 
-def mode_now(status: Status, account: Account | None = None, with_rate: bool = False) -> Text:
+def mode_now(
+    status: Status,
+    account: Account | None = None,
+    with_rate: bool = False,
+    capacity_nl: int | None = None,
+) -> Text:
     """What the pump does, and if it is stopped, why and what to do. ``account``: explains why it
-    is empty. ``with_rate``: with the rate it delivers."""
+    is empty. ``with_rate``: with the rate it delivers, in the units of ``capacity_nl``'s pumps."""
     if status.mode != STOPPED:
-        rate = f", {format_rate(status.rate_nl_day, digits=6)}" if with_rate else ""
+        rate = f", {rate_words(status.rate_nl_day, capacity_nl)}" if with_rate else ""
         back = ""
         if status.mode == BRIDGE_BOLUS:
             back = ", then the new programme"
@@ -251,11 +267,7 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         if therapy.others:
             with_ = ", ".join(f"{plain(d.name)} {_concentration(d)}" for d in therapy.others)
             prescribed = f"{drug} with {with_}, {therapy.mode_name}"
-        if therapy.rate_nl_day:
-            prescribed += (
-                f", {format_rate(therapy.rate_nl_day)} = {dose_rate(therapy.day_total.mass_ng)}"
-            )
-        lines.append(("Prescribed", prescribed))
+        lines.append(("Prescribed", prescribed + programme_words(therapy)))
     else:
         lines.append(("Prescribed", "nothing"))
     lines += not_prescribed_rows(therapy, seen.reservoir)
@@ -277,9 +289,9 @@ def rate_now(seen: Interrogation) -> str:
     """The rate now and what it gives of each drug at the tip; only the rate where that is not
     known."""
     rate, therapy = seen.status.rate_nl_day, seen.therapy
-    text = format_rate(rate, digits=6)
     if therapy is None or not rate:
-        return text
+        return format_rate(rate, digits=6)
+    text = rate_words(rate, therapy.capacity_nl)
     if seen.old_drug:
         return f"{text} of the old drug"
     by = ", as prescribed" if seen.not_prescribed else ""
@@ -307,6 +319,26 @@ def not_prescribed_rows(
 
 def _drugs_words(drugs: Sequence[Drug]) -> str:
     return " + ".join(plain(drug.words) for drug in drugs)
+
+
+def programme_words(therapy: Therapy) -> str:
+    """Rate and dose of the prescription; the 24-h total where that is not the rate's."""
+    at = "" if therapy.mode == STOPPED else basal_words(therapy)
+    total = therapy.day_total
+    if therapy.mode in (FLEX, PERIODIC_BOLUS):
+        volume_words = format_volume_nl(total.volume_nl, digits=6)
+        at += f", 24-h total {volume_words} = {mass(total.mass_ng)}"
+    return at + (" on the largest day" if therapy.mode == FLEX else "")
+
+
+def basal_words(therapy: Therapy) -> str:
+    """Rate and dose of the prescription without boluses, after a comma; nothing of flex."""
+    if therapy.mode == FLEX:
+        return ""
+    rate = therapy.basal_rate_nl_day
+    given = dose_rate(mass_of_volume_ng(rate, therapy.concentration_ng_ml))
+    between = " between boluses" if therapy.mode == PERIODIC_BOLUS else ""
+    return f", {rate_words(rate, therapy.capacity_nl)} = {given}{between}"
 
 
 def doses_words(therapy: Therapy, rate_nl_day: int | Fraction) -> str:
@@ -485,7 +517,8 @@ def _forecast(seen: Interrogation, low: str) -> Value:
     date = wall(seen.wall_s + left_us // 1_000_000)
     if not seen.status.wall_s:
         date = f"{date.split()[0]} (computer's clock)"
-    return f"{low}, at this rate on {date}, in {span(left_us)}"
+    varies = seen.therapy is not None and seen.therapy.mode in (FLEX, PERIODIC_BOLUS)
+    return f"{low}, at {'the mean' if varies else 'this'} rate on {date}, in {span(left_us)}"
 
 
 def scale(part_pl: int, whole_pl: int) -> str:
@@ -577,7 +610,8 @@ def _therapy_lines(therapy: Therapy) -> list[_Line]:
             (f"Steps {days}", words, None) for days, words in flex_words(therapy, _STEP_WIDTH)
         ]
     else:
-        lines.append(("Rate", format_rate(therapy.basal_rate_nl_day), therapy.basal_rate_nl_day))
+        basal = therapy.basal_rate_nl_day
+        lines.append(("Rate", rate_words(basal, therapy.capacity_nl), basal))
     if therapy.mode == PERIODIC_BOLUS:
         lines += [
             ("Periodic bolus", _dose_words(therapy, therapy.bolus_nl), therapy.bolus_nl),
@@ -638,7 +672,8 @@ def flex_words(therapy: Therapy, width: int = 0) -> list[tuple[str, str]]:
         elif len(days.split()) == 7:
             days = "daily"
         steps = [
-            f"{minute // 60:02d}:{minute % 60:02d} {format_rate(rate)}" for minute, rate in pattern
+            f"{minute // 60:02d}:{minute % 60:02d} {rate_words(rate, therapy.capacity_nl)}"
+            for minute, rate in pattern
         ]
         found.append((days, ("\n" if width else ", ").join(steps)))
     return found
@@ -729,7 +764,7 @@ def bridge_rows(echo: Values, why_not: str | None) -> list[tuple[str, Value]]:
         return [("Bridge bolus", Text(text, style=_BAD)), ("  because", plain(why_not))]
     if not echo["bridge_nl"]:
         return []
-    during = format_rate(echo["bridge_rate_nl_day"])
+    during = rate_words(echo["bridge_rate_nl_day"], echo["capacity_nl"])
     last = span(echo["bridge_us"])
     volume_words = format_volume_nl(echo["bridge_nl"])
     return [("Bridge bolus", f"{volume_words} of the old drug at {during} first, for {last}")]

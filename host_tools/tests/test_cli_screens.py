@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from cisterna import prescription
 from cisterna.bench_virtual import VirtualBench
 from host_tools.tests.conftest import Cisterna, Other
 
+MONDAY_S = 1_800_230_400  # 2027-01-18 00:00 UTC
 FIRST_FILL = ("--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill")
 
 
@@ -161,4 +163,71 @@ def test_on_a_terminal_the_confirmation_accepts_another_drug(
     assert other.end() == 0
     held = cisterna("status", "--json").json["reservoir"]
     assert held == [{"name": "morphine", "concentration_ng_ml": 1_000_000}]
+    assert bench.truth()["steps"] == 0
+
+
+# -- rates, doses and totals ---------------------------------------------------------------------
+
+
+def test_a_rate_between_boluses_is_not_the_days_total(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert cisterna("program", "external_mixture", "--yes").code == 0
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "100 mL", "--yes").code == 0
+    shown = words(cisterna("status").out)
+    between = "4.8 mL/day (0.2 mL/h) = 2.4 mg/day"
+    assert f"Rate now {between} of morphine + 12 mg/day of bupivacaine" in shown
+    assert f"{between} between boluses, 24-h total 6 mL = 3 mg" in shown
+    assert "4.8 mL/day = 3 mg/day" not in shown
+    # (100 - 5) mL / 6 mL a day
+    assert cisterna("status", "--json").json["forecast"]["low_in_us"] == 1_368_000_000_000
+    assert "at the mean rate on" in shown
+    bench.advance(hours=7)
+    assert cisterna("stop", "--yes").code == 0
+    resumed = words(cisterna("resume", "--yes").out)
+    assert f"{between} of morphine" in resumed
+    assert "3 mg/day" not in resumed
+
+
+def test_flex_resumes_at_the_dose_of_its_step_and_is_forecast_by_its_mean(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        pump.set_clock(MONDAY_S, 0)
+    filled(cisterna, "baclofen_flex")
+    shown = words(cisterna("status").out)
+    assert "0.144 mL/day = 72 ug/day of baclofen" in shown
+    assert "24-h total 0.198 mL = 99 ug on the largest day" in shown
+    # 18 mL at the week's mean, 98.3 ug a day, not at the night's 0.144
+    days = cisterna("status", "--json").json["forecast"]["low_in_us"] / 86_400_000_000
+    therapy = prescription.load(prescription.shipped()["baclofen_flex"]).therapy
+    assert abs(days - 18_000_000 / therapy.basal_rate_nl_day) < 0.001
+    assert cisterna("stop", "--yes").code == 0
+    resumed = words(cisterna("resume", "--yes").out)
+    assert "flex, 0.144 mL/day = 72 ug/day of baclofen" in resumed
+    assert bench.truth()["steps"] == 0
+
+
+def test_the_low_mark_is_reached_as_forecast_in_flex(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        pump.set_clock(MONDAY_S, 0)
+    filled(cisterna, "baclofen_flex")
+    low_us = cisterna("status", "--json").json["forecast"]["low_in_us"]
+    bench.advance(us=low_us)
+    assert abs(bench.truth()["residual_pl"] - 2_000_000_000) < 100_000_000  # half a day
+
+
+def test_rates_of_an_external_pump_are_told_in_ml_an_hour_too(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert "(0.2 mL/h)" in cisterna("program", "external_mixture", "--check").out
+    assert "mL/h" not in cisterna("program", "baclofen", "--check").out
+    assert cisterna("program", "external_mixture", "--yes").code == 0
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "100 mL", "--yes").code == 0
+    assert "4.8 mL/day (0.2 mL/h)" in cisterna("stop", "--yes").out
+    assert "4.8 mL/day (0.2 mL/h)" in cisterna("resume", "--yes").out
+    assert "4.8 mL/day (0.2 mL/h)" in cisterna("patient").out
+    assert "4.8 mL/day (0.2 mL/h)" in cisterna("monitor").out
     assert bench.truth()["steps"] == 0
