@@ -582,7 +582,7 @@ def outcome(shown: Console, text: str, status: Status) -> None:
 
 def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:
     """A prescription, as it was understood."""
-    rows(shown, ((name, value) for name, value, _ in _therapy_lines(therapy)))
+    rows(shown, ((name, value) for name, value, _ in therapy_lines(therapy, _STEP_WIDTH)))
     for text in notes:
         note(shown, f"  note: {text}", "yellow")
 
@@ -590,9 +590,9 @@ def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> No
 _Line = tuple[str, str, int | Fraction | None]
 
 
-def _therapy_lines(therapy: Therapy) -> list[_Line]:
+def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
     """Name, value in words, and the number by which a change is measured. Lines that begin alike
-    are the same setting."""
+    are the same setting. ``width``: as of ``flex_words``."""
     total = therapy.day_total
     lines: list[_Line] = [
         ("Drug", plain(therapy.drug), None),
@@ -606,9 +606,7 @@ def _therapy_lines(therapy: Therapy) -> list[_Line]:
         lines.append((f"with {plain(drug.name)}", _concentration(drug), drug.concentration_ng_ml))
     lines.append(("Mode", therapy.mode_name, None))
     if therapy.mode == FLEX:
-        lines += [
-            (f"Steps {days}", words, None) for days, words in flex_words(therapy, _STEP_WIDTH)
-        ]
+        lines += [(f"Steps {days}", words, None) for days, words in flex_words(therapy, width)]
     else:
         basal = therapy.basal_rate_nl_day
         lines.append(("Rate", rate_words(basal, therapy.capacity_nl), basal))
@@ -703,8 +701,8 @@ def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
     table.add_column("Now", overflow="fold")
     table.add_column("New", style=_LOUD, overflow="fold")
     table.add_column("Change")
-    before = {name: (value, amount) for name, value, amount in _therapy_lines(old)}
-    after = {name: (value, amount) for name, value, amount in _therapy_lines(new)}
+    before = {name: (value, amount) for name, value, amount in therapy_lines(old, _STEP_WIDTH)}
+    after = {name: (value, amount) for name, value, amount in therapy_lines(new, _STEP_WIDTH)}
     for name in _merged(list(before), list(after)):
         was, was_amount = before.get(name, ("", None))
         value, amount = after.get(name, ("", None))
