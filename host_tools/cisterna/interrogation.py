@@ -34,6 +34,7 @@ from pump_wire.messages import (
     BRIDGE_BOLUS,
     FAULTS,
     MODES,
+    NO_BOLUS,
     PATIENT_BOLUS,
     PERIODIC_BOLUS,
     PRIMING_BOLUS,
@@ -73,6 +74,29 @@ class Interrogation:
         """True while the reservoir is known to hold other drugs or concentrations than the
         prescription's."""
         return self.therapy is not None and not_prescribed(self.therapy, self.reservoir)
+
+    @property
+    def patient_obstacle(self) -> str:
+        """Why a patient bolus would be refused now, in words; empty where nothing but the lockout
+        and the most in 24 h may stand in the way, or none is permitted."""
+        status, therapy = self.status, self.therapy
+        if therapy is None or not therapy.patient_nl:
+            return ""
+        left_pl = self.account.residual_pl - self.account.unusable_pl
+        room_nl = NEVER if self.outlook is None else self.outlook.room_nl
+        if status.fault:
+            return "a fault is latched"
+        if self.alarms.action >= NO_BOLUS:
+            return "an alarm stands"
+        if status.mode == STOPPED:
+            return f"the pump is stopped ({status.stopped_because})"
+        if self.bolus_running:
+            return f"a {status.mode_name} is running"
+        if left_pl < therapy.patient_nl * 1000:
+            return "the reservoir does not hold enough"
+        if room_nl * 1000 < status.step_pl:
+            return "a volume limit leaves no room"
+        return ""
 
     @property
     def refill_in_us(self) -> int | None:

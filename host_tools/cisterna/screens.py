@@ -376,7 +376,7 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         until = f", the next in {span(ahead.next_us)}" if ahead.next_us < NEVER else ""
         lines.append(("Flex step", f"{ahead.step + 1} of the day{until}"))
     if therapy.patient_nl:
-        lines.append(("Patient bolus", patient_words(therapy, ahead)))
+        lines.append(("Patient bolus", patient_words(seen, therapy, ahead)))
     if therapy.hour_nl or therapy.day_nl:
         room = "no limit" if ahead.room_nl >= NEVER else format_volume_nl(ahead.room_nl)
         lines.append(
@@ -399,10 +399,13 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
 _NO_STEP = 255
 
 
-def patient_words(therapy: Therapy, ahead: Outlook) -> str:
-    """When the patient's next bolus is possible, and how many are left."""
+def patient_words(seen: Interrogation, therapy: Therapy, ahead: Outlook) -> str:
+    """When the patient's next bolus is possible, or what stands in the way, and how many are
+    left."""
     used = f"{ahead.patient_used} of {therapy.patient_max} used in 24 h"
     dose = _dose_words(therapy, therapy.patient_nl)
+    if seen.patient_obstacle:
+        return f"{dose}; not possible now: {seen.patient_obstacle}, {used}"
     if ahead.patient_us >= NEVER:
         return f"{dose}; not possible now, {used}"
     if ahead.patient_us:

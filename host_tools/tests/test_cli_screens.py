@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 
@@ -230,4 +231,60 @@ def test_rates_of_an_external_pump_are_told_in_ml_an_hour_too(
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("resume", "--yes").out
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("patient").out
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("monitor").out
+    assert bench.truth()["steps"] == 0
+
+
+# -- the patient -----------------------------------------------------------------------------
+
+
+def flex_running(cisterna: Cisterna) -> None:
+    """A filled pump on which the patient may have boluses."""
+    assert cisterna("clock", "--set").code == 0
+    filled(cisterna, "baclofen_flex")
+
+
+def not_now(cisterna: Cisterna, why: str) -> str:
+    """What a patient sees who may have none now, because of ``why``; and the refusal's words."""
+    shown = words(cisterna("patient").out)
+    assert f"not possible now: {why}" in shown
+    assert "possible now," not in shown
+    assert why in words(cisterna("status").out)
+    found = cisterna("patient", "--json").json
+    assert (found["possible_now"], found["obstacle"]) == (False, why)
+    refused = cisterna("patient", "--bolus", "--yes")
+    assert refused.code == 1
+    for clinicians in ("--cancel", "cisterna resume", "cisterna program", "cisterna refill"):
+        assert clinicians not in shown + refused.err, clinicians
+    return refused.err
+
+
+def test_a_patient_learns_what_stands_in_the_way(cisterna: Cisterna, bench: VirtualBench) -> None:
+    flex_running(cisterna)
+    assert "possible now, 0 of 3 used" in words(cisterna("patient").out)
+    assert cisterna("prime", "--volume", "0.05 mL", "--over", "10 min", "--yes").code == 0
+    not_now(cisterna, "a priming bolus is running")
+    bench.advance(minutes=11)
+    assert cisterna("patient", "--json").json["possible_now"] is True
+    assert cisterna("stop", "--yes").code == 0
+    assert "tell your clinician" in not_now(cisterna, "the pump is stopped (command)")
+
+
+def test_a_patient_waits_for_a_bridge_bolus(cisterna: Cisterna, bench: VirtualBench) -> None:
+    flex_running(cisterna)
+    with bench.programmer() as pump:
+        now = pump.prescription()
+        assert now is not None
+        stronger = dataclasses.replace(now, concentration_ng_ml=510_000)
+        pump.program(stronger, accept_warnings=True, bridge=True)
+    assert "wait until it is done" in not_now(cisterna, "a bridge bolus is running")
+    assert bench.truth()["steps"] == 0
+
+
+def test_a_patient_whose_reservoir_is_almost_empty(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    flex_running(cisterna)
+    refill = ("refill", "--measured", "20 mL", "--fill", "1.405 mL", "--yes")
+    assert cisterna(*refill).code == 0
+    not_now(cisterna, "the reservoir does not hold enough")
     assert bench.truth()["steps"] == 0
