@@ -23,7 +23,7 @@ from cisterna.amounts import (
 from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
-from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
+from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
 from cisterna.guard import guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
 from cisterna.mixture import Drug, Mixture, mixed
@@ -677,9 +677,23 @@ def refill(
             raise UsageError(warning, remedy="agree on a terminal, or say --accept-warnings")
         return None
 
+    def prepare(pump: Programmer) -> Prepared:
+        try:
+            return pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs)
+        except Refused as refusal:
+            if (refusal.name, refusal.field) == ("above_limit", "rest_nl"):
+                most, holds = (
+                    format_volume_nl(nl) for nl in (refusal.limit, refusal.limit + fill_nl)
+                )
+                refusal.remedy = (
+                    f"--left may be at most {most} with --fill {format_volume_nl(fill_nl)}: "
+                    f"the reservoir holds {holds}"
+                )
+            raise
+
     order = Order(
         messages.RECORD_REFILL,
-        lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs),
+        prepare,
         basis,
         show,
         "Record it?",

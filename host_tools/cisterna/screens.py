@@ -479,7 +479,10 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     return [
         ("Expected residual", residual),
         ("Delivered", f"{delivered}, since the refill"),
-        ("Last refill", f"{volume(account.fill_pl)} put in, {_refill_time(seen)}"),
+        (
+            "Last refill",
+            f"{volume(account.fill_pl)} put in, {_refill_time(seen)}; {refill_words(account)}",
+        ),
         ("Low mark", _forecast(seen, low)),
         *refill_rows(seen),
         ("Cannot be used", unusable),
@@ -500,6 +503,13 @@ def refill_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     if seen.reservoir:
         lines.append(("In the reservoir", _drugs_words(seen.reservoir)))
     return lines
+
+
+def refill_words(account: Account) -> str:
+    """Why the last refill was, and what was found in the reservoir then; the pump keeps no more
+    than the last one's."""
+    found = f"{plain(account.reason)}, measured {volume(account.measured_pl)}"
+    return found + ("" if account.refills == 1 else f", expected {volume(account.expected_pl)}")
 
 
 def _refill_time(seen: Interrogation) -> str:
@@ -844,10 +854,12 @@ def refill_verdict(found: Values) -> Text:
     return Text("within the limits", style=_GOOD)
 
 
-def event_line(event: Event, start: int) -> Text:
-    """One record: number, time, words. ``start``: the start of the pump it belongs to."""
+def event_line(event: Event, start: int, more: str = "") -> Text:
+    """One record: number, time, words. ``start``: the start of the pump it belongs to; ``more``:
+    what else is known of it."""
     bad = event.damaged or event.name in _ALARMING
-    return _record_line(event, f"start {start} + ", event.text, bad)
+    text = f"{event.text}: {more}" if more else event.text
+    return _record_line(event, f"start {start} + ", text, bad)
 
 
 def fault_line(fault: FaultRecord) -> Text:

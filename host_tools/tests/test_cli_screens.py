@@ -288,3 +288,35 @@ def test_a_patient_whose_reservoir_is_almost_empty(
     assert cisterna(*refill).code == 0
     not_now(cisterna, "the reservoir does not hold enough")
     assert bench.truth()["steps"] == 0
+
+
+# -- refills and the clock ---------------------------------------------------------------------
+
+
+def test_how_much_may_be_left_in_is_named(cisterna: Cisterna, bench: VirtualBench) -> None:
+    filled(cisterna, "baclofen")
+    options = ("refill", "--measured", "18 mL", "--fill", "19 mL", "--left", "2 mL", "--yes")
+    refused = cisterna(*options)
+    assert refused.code == 1
+    assert "--left may be at most 1 mL with --fill 19 mL: the reservoir holds 20 mL" in refused.err
+    assert bench.truth()["steps"] == 0
+
+
+def test_what_the_last_refill_told_is_seen_later(cisterna: Cisterna, bench: VirtualBench) -> None:
+    filled(cisterna, "baclofen")
+    assert "20 mL put in" in words(cisterna("status").out)
+    assert "first fill" in words(cisterna("status").out)
+    bench.advance(days=10)
+    early = ("refill", "--measured", "17.9 mL", "--fill", "20 mL", "--reason", "early", "--yes")
+    assert cisterna(*early).code == 0
+    told = "early, measured 17.9 mL, expected 18 mL"
+    assert told in words(cisterna("status").out)
+    lines = [line for line in cisterna("log").out.splitlines() if "refill recorded" in line]
+    assert told not in lines[0]
+    assert lines[1].endswith(f"refill recorded, fill 20 mL: {told}")
+    found = cisterna("log", "--json").json
+    assert found["last_refill"] == {
+        "reason": "early",
+        "measured_pl": 17_900_000_000,
+        "expected_pl": 18_000_000_000,
+    }
