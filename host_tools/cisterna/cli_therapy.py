@@ -777,9 +777,10 @@ def clock(
                 {"wall_s": round(time.time()), "utc_offset_min": offset_min},
             )
             done = ordering.confirm(pump, prepared)
-        status = pump.status()
-        pump_offset_min = pump.outlook().utc_offset_min
-        computer_s = round(time.time())
+        seen = interrogate(pump)
+    status, computer_s = seen.status, seen.computer_s
+    pump_offset_min = seen.outlook.utc_offset_min if seen.outlook is not None else 0
+    flex = screens.flex_clock_rows(seen)
     if as_json:
         emit(
             {
@@ -790,6 +791,7 @@ def clock(
                 "set": done is not None,
                 "before_s": (done.echo["wall_s"] or None) if done else None,
                 "event": done.event if done else None,
+                "flex_in_time": None if seen.flex_wanted is None else not flex,
             }
         )
         return
@@ -798,6 +800,7 @@ def clock(
         ("Pump", screens.clock_words(status.wall_s, computer_s)),
         ("Its local time", f"UTC{_offset_words(pump_offset_min)}"),
         ("This computer", screens.wall(computer_s, True)),
+        *flex,
     ]
     if done is not None:
         lines.insert(0, ("Before", screens.wall(done.echo["wall_s"], True)))

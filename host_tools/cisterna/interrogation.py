@@ -99,6 +99,19 @@ class Interrogation:
         return ""
 
     @property
+    def flex_wanted(self) -> tuple[int, int] | None:
+        """The flex step that local time calls for, from 0, and the time in us until its end; None
+        unless a flex step runs and the clock is set."""
+        ahead, therapy, wall_s = self.outlook, self.therapy, self.status.wall_s
+        if ahead is None or therapy is None or ahead.step == NO_STEP or not wall_s:
+            return None
+        day, second = divmod(wall_s + ahead.utc_offset_min * 60, 86_400)
+        begins = [minute * 60 for minute, _ in therapy.steps((day + _THURSDAY) % 7)]
+        step = sum(begin <= second for begin in begins) - 1
+        end = [*begins[1:], 86_400][step]
+        return step, (end - second) * 1_000_000
+
+    @property
     def refill_in_us(self) -> int | None:
         """Time until the next refill, by the pump's own forecast: the earlier of the low mark with
         every permitted patient bolus, and the drug's stability. None: no date."""
@@ -235,6 +248,9 @@ class Interrogation:
             "computer_s": self.computer_s,
         }
 
+
+NO_STEP = 255  # of an Outlook: no flex step runs
+_THURSDAY = 3  # 1970-01-01; Monday is 0
 
 # Modes in which a bolus runs, and after which the mode before goes on.
 BOLUS_MODES = (SINGLE_BOLUS, PATIENT_BOLUS, PRIMING_BOLUS, BRIDGE_BOLUS)

@@ -31,7 +31,7 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
 from cisterna.guard import MOST_UNTYPED, Guard, change_words
-from cisterna.interrogation import BOLUS_MODES, Interrogation, not_prescribed
+from cisterna.interrogation import BOLUS_MODES, NO_STEP, Interrogation, not_prescribed
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
 from cisterna.profiles import told_per_hour
@@ -372,7 +372,7 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     if ahead is None or therapy is None:
         return []
     lines: list[tuple[str, Value]] = []
-    if therapy.mode == FLEX and ahead.step != _NO_STEP:
+    if therapy.mode == FLEX and ahead.step != NO_STEP:
         until = f", the next in {span(ahead.next_us)}" if ahead.next_us < NEVER else ""
         lines.append(("Flex step", f"{ahead.step + 1} of the day{until}"))
     if therapy.patient_nl:
@@ -396,7 +396,21 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     return lines
 
 
-_NO_STEP = 255
+def flex_clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    """The row that tells that flex does not run by local time yet; none where it does."""
+    wanted, ahead = seen.flex_wanted, seen.outlook
+    if wanted is None or ahead is None:
+        return []
+    step, end_us = wanted
+    if ahead.step == step and abs(ahead.next_us - end_us) < MINUTE_US:
+        return []
+    text = f"step {ahead.step + 1} of the day keeps its end, in {span(ahead.next_us)}; "
+    if ahead.step == step:
+        text += f"by the new time it would end in {span(end_us)}"
+    else:
+        text += f"by the new time step {step + 1} of the day would run"
+    text += "; each step after it is up to a quarter longer or shorter until flex is in time"
+    return [("Flex", Text(text, style=_LOUD))]
 
 
 def patient_words(seen: Interrogation, therapy: Therapy, ahead: Outlook) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Callable
 
 from cisterna import prescription
@@ -320,3 +321,34 @@ def test_what_the_last_refill_told_is_seen_later(cisterna: Cisterna, bench: Virt
         "measured_pl": 17_900_000_000,
         "expected_pl": 18_000_000_000,
     }
+
+
+def test_the_clock_tells_that_a_flex_step_keeps_its_end(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    now = round(time.time())
+    here = 481 - now % 86_400 // 60  # 08:01 here, 09:01 an hour further: on any day another step
+    here += 1440 if here < -720 else 0
+    with bench.programmer() as pump:
+        pump.set_clock(now, here)
+    filled(cisterna, "baclofen_flex")
+    assert "keeps its end" not in cisterna("clock").out
+    assert cisterna("clock", "--json").json["flex_in_time"] is True
+    hours, minutes = divmod(abs(here + 60), 60)
+    zone = f"{'-' if here + 60 < 0 else '+'}{hours:02d}:{minutes:02d}"
+    shown = words(cisterna("clock", "--set", f"--utc-offset={zone}").out)
+    told = r"step (\d) of the day keeps its end, in .* by the new time step (\d) of the day would"
+    found = re.search(told, shown)
+    assert found is not None, shown
+    assert int(found[2]) == int(found[1]) + 1
+    assert cisterna("clock", "--json").json["flex_in_time"] is False
+    assert bench.truth()["steps"] == 0
+
+
+def test_the_clock_tells_nothing_of_flex_to_others(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    filled(cisterna, "baclofen")
+    assert "Flex" not in cisterna("clock", "--set", "--utc-offset", "+02:00").out
+    assert cisterna("clock", "--json").json["flex_in_time"] is None
+    assert bench.truth()["steps"] == 0
