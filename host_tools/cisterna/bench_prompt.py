@@ -6,6 +6,7 @@ What is done here happens to the plant or to time; the pump itself is told nothi
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cisterna import screens, units
-from cisterna.amounts import format_volume_nl, format_volume_pl
+from cisterna.amounts import format_concentration, format_volume_nl, format_volume_pl
 from cisterna.bench import DAY_US, FIRMWARE_FAULTS, PLANT_FAULTS
 from cisterna.errors import CisternaError, UsageError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cisterna.sim import RunningPump
 
 _MOST_YEARS_US = 100 * 365 * DAY_US  # advance at most this much at once
+_MOST_NG_ML = 10**12  # 1 kg/mL: as the message table has it
 _SLICES = 100  # of a long advance, for its progress bar
 _LONGEST_UNSHOWN_US = DAY_US
 _PRESS_S = 0.3
@@ -34,6 +36,7 @@ _HELP = (
     ("advance 30 days", "let time pass now"),
     ("speed 1000", "how fast time runs by itself: 1 is real time, or max"),
     ('fill "20 mL"', "aspirate the reservoir and fill it; tells what was aspirated"),
+    ("fill 20 mL 500 ug/mL", "the same with a drug: truth then tells what left the tip"),
     ("stall", "the rotor no longer follows the steps (stall 10: after 10 more)"),
     ("clear", "the rotor follows again (clear slip: another fault is over)"),
     (
@@ -119,12 +122,13 @@ class Prompt:
         with self._pump.lock:
             truth = self._pump.bench.truth()
         step_pl = truth["step_pl"]
+        drug = f", with {screens.mass(truth['tip_ng'])} of drug" if truth.get("tip_ng") else ""
         screens.rows(
             self._shown,
             [
                 ("Time", screens.pump_clock(truth["time_us"])),
                 ("Delivered", f"{screens.volume(truth['delivered_pl'])}"),
-                ("At the tip", f"{screens.volume(truth['tip_pl'])}"),
+                ("At the tip", f"{screens.volume(truth['tip_pl'])}{drug}"),
                 ("In the reservoir", screens.volume(truth["residual_pl"])),
                 (
                     "Rotor",
@@ -165,11 +169,15 @@ class Prompt:
         screens.note(self._shown, f"time now runs {speed_words(speed)}")
 
     def _fill(self, text: str) -> None:
-        fill_nl = units.parse_volume(text, 0, 500_000_000, name="fill")
+        match = re.fullmatch(r"(.*\S)\s+(\d\S*\s*\S+/m[lL])", text)
+        volume, drug = match.groups() if match else (text, None)
+        fill_nl = units.parse_volume(volume, 0, 500_000_000, name="fill")
+        ng_ml = None if drug is None else units.parse_concentration(drug, 1, _MOST_NG_ML)
         with self._pump.lock:
-            aspirated_nl = self._pump.bench.refill_reservoir(fill_nl)
+            aspirated_nl = self._pump.bench.refill_reservoir(fill_nl, ng_ml)
         aspirated, fill = format_volume_nl(aspirated_nl), format_volume_nl(fill_nl)
-        screens.note(self._shown, f"aspirated {aspirated}, put in {fill}; now tell the pump:")
+        of = f" of {format_concentration(ng_ml)}" if ng_ml is not None else ""
+        screens.note(self._shown, f"aspirated {aspirated}, put in {fill}{of}; now tell the pump:")
         screens.note(self._shown, f'  cisterna refill --measured "{aspirated}" --fill "{fill}"')
 
     def _stall(self, text: str) -> None:

@@ -259,7 +259,8 @@ def _reservoir(
     sheet.footer()
     if end_us is not None:
         dashed = Line2D([], [], color=palette.forecast, linewidth=1.6, linestyle=(0, (5, 2.5)))
-        entries.append((dashed, "forecast" if samples else "forecast at the present rate"))
+        how = "" if samples or forecast is None else f" {forecast.how}"
+        entries.append((dashed, f"forecast{how}"))
     sheet.key(entries)
     axes = sheet.axes(sheet.low_in + 0.46, sheet.high_in - room_over(placed))
     set_ticks(axes, look, 7)

@@ -107,7 +107,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         cli_therapy.refill,
         """cisterna refill --measured "0 mL" --fill "20 mL" --reason "first fill"
         cisterna refill --measured "3.2 mL" --fill "20 mL" --reason early
-        cisterna refill --measured "2 mL" --fill "18 mL" --drug "baclofen 2 mg/mL" --yes""",
+        cisterna refill --measured "2 mL" --fill "18 mL" --drug "baclofen 2 mg/mL" --reason new""",
     ),
     (
         cli_log.log,

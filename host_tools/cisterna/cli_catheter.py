@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cisterna import finding, ordering, screens, units
-from cisterna.amounts import format_duration, format_rate, format_volume_nl
+from cisterna.amounts import format_duration, format_volume_nl
 from cisterna.catheter import Segment, catheter_volume_nl
 from cisterna.cli_options import Json, Port, Yes, emit
 from cisterna.cli_therapy import start_program, whose
@@ -52,9 +52,11 @@ def prime(
         raise UsageError("give --volume, or the catheter's lengths, not both")
     shown = screens.console()
     paths: list[str] = []
+    capacities_nl: list[int | None] = []
 
     def prepare(pump: Programmer) -> Prepared:
         therapy = pump.prescription()
+        capacities_nl[:] = [therapy.capacity_nl if therapy is not None else None]
         volume_nl = _prime_volume_nl(therapy, volume, supplied, trimmed, per_length, paths)
         least_s = -(-volume_nl * _DAY_S // RATE_HIGH_NL_DAY)
         fastest_us = -(-least_s // _MINUTE_S) * _MINUTE_S * 1_000_000
@@ -70,7 +72,7 @@ def prime(
             ("Path", paths[0]),
             ("Volume", format_volume_nl(echo["volume_nl"])),
             ("Time", format_duration(echo["duration_us"], digits=3)),
-            ("Rate", format_rate(echo["rate_nl_day"], digits=6)),
+            ("Rate", screens.rate_words(echo["rate_nl_day"], capacities_nl[0])),
         ]
         if echo["cut_nl"]:
             cut = format_volume_nl(echo["cut_nl"])

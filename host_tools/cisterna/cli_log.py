@@ -14,7 +14,7 @@ from rich.console import Console
 from cisterna import finding, screens, units
 from cisterna.cli_options import Json, Port, emit, progress, whole_number
 from cisterna.errors import UsageError, quoted
-from cisterna.programmer import Event, FaultRecord, Programmer, Status, as_data
+from cisterna.programmer import Account, Event, FaultRecord, Programmer, Status, as_data
 from pump_wire.messages import EVENT
 
 _LOOK_EVERY_S = 1.0  # while following the log
@@ -77,7 +77,8 @@ def log(
 ) -> None:
     """Print the event log, or the fault log, oldest first.
 
-    Times are wall time where the pump's clock was set, else the pump's clock since a start.
+    Times are wall time where the pump's clock was set, else the pump's clock since a start. Of the
+    last refill the pump keeps reason and measured volume, too.
     """
     if first is not None and last is not None:
         raise UsageError("--first and --last were both given", "give one of them")
@@ -100,6 +101,9 @@ def log(
             source = pump.faults if faults else pump.events
             records: list[Event | FaultRecord] = list(source(begin, tell))
         boots = pump.identity.boots
+        account = pump.account()
+    refills = [each.sequence for each in records if each.name == "refill_recorded"]
+    last_refill = refills[-1] if refills and not faults else None
     starts = [each.sequence for each in records if each.name == "pump_started"]
     kept = Filter(names, most_age_us, status, starts[-1] if starts else next_event)
     start = boots - len(starts)
@@ -114,11 +118,18 @@ def log(
         kind = "faults" if faults else "events"
         next_number = records[-1].sequence + 1 if records else 0
         found = [_record_data(record) for record, _ in lines]
-        emit({kind: found, "next": next_number if faults else next_event})
+        emit(
+            {
+                kind: found,
+                "next": next_number if faults else next_event,
+                "last_refill": None if last_refill is None else _refill_data(account),
+            }
+        )
         return
     shown = screens.console()
     for record, start in lines:
-        _show(shown, record, start)
+        is_last = record.sequence == last_refill
+        _show(shown, record, start, screens.refill_words(account) if is_last else "")
     if follow:
         after = records[-1].sequence + 1 if records else 0 if faults else next_event
         _follow(shown, where, after, names, faults)
@@ -153,9 +164,14 @@ def _age_us(since: str, status: Status) -> int:
     return int((status.wall_s - instant.timestamp()) * 1_000_000)
 
 
-def _show(shown: Console, record: Event | FaultRecord, start: int) -> None:
+def _refill_data(account: Account) -> dict[str, Any]:
+    """What the pump keeps of the last refill besides its record, as JSON values."""
+    return {name: getattr(account, name) for name in ("reason", "measured_pl", "expected_pl")}
+
+
+def _show(shown: Console, record: Event | FaultRecord, start: int, more: str = "") -> None:
     if isinstance(record, Event):
-        shown.print(screens.event_line(record, start))
+        shown.print(screens.event_line(record, start, more))
     else:
         shown.print(screens.fault_line(record))
 

@@ -10,12 +10,23 @@ from cisterna import finding, ordering, screens
 from cisterna.amounts import format_duration, format_mass, format_volume_nl
 from cisterna.cli_options import Json, Port, Yes, emit
 from cisterna.dose import mass_of_volume_ng
-from cisterna.interrogation import interrogate, number, outlook_data
+from cisterna.errors import Refused
+from cisterna.interrogation import Interrogation, interrogate, number, outlook_data
 from cisterna.ordering import Order
 from cisterna.programmer import NEVER, Prepared, Programmer
 from pump_wire import messages
 
 _ROLE = "patient"
+_TELL = "tell your clinician"
+
+# What a patient can do about a refusal; most of what others do about one is not the patient's.
+_REMEDIES = {
+    "bolus_running": "wait until it is done: cisterna patient",
+    "bridge_running": "wait until it is done: cisterna patient",
+    "volume_limit": "try again later: cisterna patient",
+    **dict.fromkeys(("wrong_mode", "fault_latched", "alarm_stands", "not_enough_drug"), _TELL),
+    **dict.fromkeys(("no_prescription", "not_permitted", "below_limit"), _TELL),
+}
 
 
 def patient(
@@ -43,7 +54,8 @@ def patient(
         emit(
             {
                 "permitted": permitted,
-                "possible_now": permitted and ahead.patient_us == 0,
+                "possible_now": permitted and not ahead.patient_us and not seen.patient_obstacle,
+                "obstacle": seen.patient_obstacle or None,
                 "possible_in_us": ahead.patient_us if ahead.patient_us < NEVER else None,
                 "volume_nl": therapy.patient_nl if therapy is not None else 0,
                 "lockout_s": therapy.lockout_s if therapy is not None else 0,
@@ -54,16 +66,22 @@ def patient(
         return
     shown = screens.console()
     lines: list[tuple[str, screens.Value]] = [
-        ("Now", screens.mode_now(seen.status, with_rate=True)),
+        ("Now", _now(seen)),
     ]
     if therapy is None or not permitted:
         lines.append(("Patient bolus", "the prescription permits none"))
     else:
-        lines.append(("Patient bolus", screens.patient_words(therapy, ahead)))
+        lines.append(("Patient bolus", screens.patient_words(seen, therapy, ahead)))
         lockout = format_duration(therapy.lockout_s * 1_000_000)
         most = f"at most {therapy.patient_max} in any 24 h"
         lines.append(("Lockout", f"{lockout} from start to start, {most}"))
     screens.rows(shown, lines)
+
+
+def _now(seen: Interrogation) -> screens.Value:
+    if seen.status.mode == messages.STOPPED:
+        return f"STOPPED ({seen.status.stopped_because})  {_TELL}"
+    return screens.mode_now(seen.status, None, True, seen.account.capacity_pl // 1000)
 
 
 def _ask(port: str | None, yes: bool, as_json: bool) -> None:
@@ -85,6 +103,7 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
         if echo["cut_nl"]:
             cut = format_volume_nl(echo["cut_nl"])
             lines.append(("Cut by a limit", f"{cut} of it will not be given"))
+        lines += screens.not_prescribed_rows(therapy, pump.reservoir())
         screens.rows(shown, lines)
 
     def basis(pump: Programmer, prepared: Prepared) -> object:
@@ -102,7 +121,11 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
         "Give it?",
         role=_ROLE,
     )
-    prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    try:
+        prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    except Refused as refusal:
+        refusal.remedy = _REMEDIES.get(refusal.name, refusal.remedy)
+        raise
     if as_json:
         emit({**ordering.done_data(prepared, done, now), "mass_ng": masses[0] if masses else None})
     else:

@@ -23,7 +23,7 @@ from cisterna.amounts import (
 from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
-from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
+from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
 from cisterna.guard import guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
 from cisterna.mixture import Drug, Mixture, mixed
@@ -568,7 +568,7 @@ def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
     def show(pump: Programmer, _: Prepared, __: Any) -> None:
         seen = interrogate(pump)
         screens.title(shown, f"Stop {whose(pump)}")
-        now = f"{seen.status.mode_name}, {format_rate(seen.status.rate_nl_day)}"
+        now = f"{seen.status.mode_name}, {screens.rate_now(seen)}"
         then = "stopped, no drug, until cisterna resume"
         screens.rows(shown, [("Now", now), *screens.bolus_ends(seen), ("Then", then)])
 
@@ -585,9 +585,12 @@ def resume(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
         screens.title(shown, f"Resume {whose(pump)}")
         mode = screens.mode_words(prepared.echo["mode"])
         therapy = pump.prescription()
-        rate = format_rate(prepared.echo["rate_nl_day"])
-        if therapy is not None and prepared.echo["rate_nl_day"]:
-            rate += f" = {screens.dose_rate(therapy.day_total.mass_ng)} of {therapy.drug}"
+        rate_nl_day = prepared.echo["rate_nl_day"]
+        rate = screens.rate_words(rate_nl_day, therapy.capacity_nl if therapy else None)
+        if pump.outlook().bridge:
+            rate += " of the old drug"
+        elif therapy is not None and rate_nl_day:
+            rate += f" = {screens.doses_words(therapy, rate_nl_day)}"
         screens.rows(shown, [("Then", f"{mode}, {rate}")])
 
     _stop_or_resume(
@@ -620,6 +623,9 @@ def refill(
     left: Annotated[
         str, typer.Option(metavar="VOLUME", help="What was not aspirated and mixes with it.")
     ] = "0 mL",
+    accept_warnings: Annotated[
+        bool, typer.Option(help="Drugs or concentrations that are not the prescription's.")
+    ] = False,
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
@@ -627,7 +633,8 @@ def refill(
     """Record a refill and start a new account.
 
     The pump compares the measured residual volume with the expected one, and works out what is in
-    the reservoir then: the fill, mixed with what was left in.
+    the reservoir then: the fill, mixed with what was left in. Where that is not what is prescribed
+    it is told, and --yes does not stand for it.
     """
     limits = {
         name: _limits(messages.RECORD_REFILL, f"{name}_nl")
@@ -641,16 +648,19 @@ def refill(
     accounts: list[Account] = []
     inside: list[Drug] = []
 
-    def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int]:
-        account = pump.account()
+    def basis(pump: Programmer, prepared: Prepared) -> tuple[int, int, Therapy | None]:
+        account, therapy = pump.account(), pump.prescription()
         accounts[:] = [account]  # it goes on while the user reads
-        inside[:] = _mixture(prepared.echo, drugs, fill_nl, pump.reservoir(), rest_nl)
-        return prepared.echo["flagged"], account.refills
+        before = pump.reservoir()
+        if rest_nl and not before and therapy is not None:
+            before = therapy.mixture.drugs  # as the pump takes it
+        inside[:] = _mixture(prepared.echo, drugs, fill_nl, before, rest_nl)
+        return prepared.echo["flagged"], account.refills, therapy
 
-    def show(pump: Programmer, prepared: Prepared, _: tuple[int, int]) -> None:
+    def show(pump: Programmer, prepared: Prepared, found: tuple[int, int, Therapy | None]) -> None:
+        therapy = found[2]
         screens.title(shown, f"Refill of {whose(pump)}")
-        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0], inside)
-        therapy = pump.prescription()
+        screens.refill_screen(shown, prepared.echo, prepared.request, accounts[0], inside, therapy)
         if therapy is not None and therapy.stable_until_s:
             date = screens.wall(therapy.stable_until_s)
             screens.note(
@@ -659,12 +669,35 @@ def refill(
                 "yellow",
             )
 
+    def typed(found: tuple[int, int, Therapy | None]) -> Typed | None:
+        """Nothing is typed, but --yes alone does not stand for a warning that was shown."""
+        therapy = found[2]
+        warning = "" if therapy is None else screens.not_prescribed_words(therapy, inside)
+        if yes and warning and not accept_warnings:
+            raise UsageError(warning, remedy="agree on a terminal, or say --accept-warnings")
+        return None
+
+    def prepare(pump: Programmer) -> Prepared:
+        try:
+            return pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs)
+        except Refused as refusal:
+            if (refusal.name, refusal.field) == ("above_limit", "rest_nl"):
+                most, holds = (
+                    format_volume_nl(nl) for nl in (refusal.limit, refusal.limit + fill_nl)
+                )
+                refusal.remedy = (
+                    f"--left may be at most {most} with --fill {format_volume_nl(fill_nl)}: "
+                    f"the reservoir holds {holds}"
+                )
+            raise
+
     order = Order(
         messages.RECORD_REFILL,
-        lambda pump: pump.prepare_refill(measured_nl, fill_nl, reason, rest=rest_nl, drugs=drugs),
+        prepare,
         basis,
         show,
         "Record it?",
+        typed=typed,
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
@@ -745,9 +778,10 @@ def clock(
                 {"wall_s": round(time.time()), "utc_offset_min": offset_min},
             )
             done = ordering.confirm(pump, prepared)
-        status = pump.status()
-        pump_offset_min = pump.outlook().utc_offset_min
-        computer_s = round(time.time())
+        seen = interrogate(pump)
+    status, computer_s = seen.status, seen.computer_s
+    pump_offset_min = seen.outlook.utc_offset_min if seen.outlook is not None else 0
+    flex = screens.flex_clock_rows(seen)
     if as_json:
         emit(
             {
@@ -758,6 +792,7 @@ def clock(
                 "set": done is not None,
                 "before_s": (done.echo["wall_s"] or None) if done else None,
                 "event": done.event if done else None,
+                "flex_in_time": None if seen.flex_wanted is None else not flex,
             }
         )
         return
@@ -766,6 +801,7 @@ def clock(
         ("Pump", screens.clock_words(status.wall_s, computer_s)),
         ("Its local time", f"UTC{_offset_words(pump_offset_min)}"),
         ("This computer", screens.wall(computer_s, True)),
+        *flex,
     ]
     if done is not None:
         lines.insert(0, ("Before", screens.wall(done.echo["wall_s"], True)))

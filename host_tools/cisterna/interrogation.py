@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,7 +16,7 @@ from cisterna.boards import board_data
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
 from cisterna.energy import longevity_years
 from cisterna.errors import CisternaError
-from cisterna.mixture import Drug
+from cisterna.mixture import Drug, Mixture
 from cisterna.prescription import Therapy
 from cisterna.programmer import (
     NEVER,
@@ -33,7 +34,9 @@ from pump_wire.messages import (
     BRIDGE_BOLUS,
     FAULTS,
     MODES,
+    NO_BOLUS,
     PATIENT_BOLUS,
+    PERIODIC_BOLUS,
     PRIMING_BOLUS,
     SINGLE_BOLUS,
     STOPPED,
@@ -59,6 +62,54 @@ class Interrogation:
     def bolus_running(self) -> bool:
         """True while a bolus of any kind takes the place of the basal rate."""
         return self.status.mode in BOLUS_MODES
+
+    @property
+    def old_drug(self) -> bool:
+        """True while a bridge bolus has some left, also one that was cancelled or is stopped: the
+        tip gives the drug from before, whose concentration the pump does not keep."""
+        return self.outlook is not None and self.outlook.bridge != 0
+
+    @property
+    def not_prescribed(self) -> bool:
+        """True while the reservoir is known to hold other drugs or concentrations than the
+        prescription's."""
+        return self.therapy is not None and not_prescribed(self.therapy, self.reservoir)
+
+    @property
+    def patient_obstacle(self) -> str:
+        """Why a patient bolus would be refused now, in words; empty where nothing but the lockout
+        and the most in 24 h may stand in the way, or none is permitted."""
+        status, therapy = self.status, self.therapy
+        if therapy is None or not therapy.patient_nl:
+            return ""
+        left_pl = self.account.residual_pl - self.account.unusable_pl
+        room_nl = NEVER if self.outlook is None else self.outlook.room_nl
+        if status.fault:
+            return "a fault is latched"
+        if self.alarms.action >= NO_BOLUS:
+            return "an alarm stands"
+        if status.mode == STOPPED:
+            return f"the pump is stopped ({status.stopped_because})"
+        if self.bolus_running:
+            return f"a {status.mode_name} is running"
+        if left_pl < therapy.patient_nl * 1000:
+            return "the reservoir does not hold enough"
+        if room_nl * 1000 < status.step_pl:
+            return "a volume limit leaves no room"
+        return ""
+
+    @property
+    def flex_wanted(self) -> tuple[int, int] | None:
+        """The flex step that local time calls for, from 0, and the time in us until its end; None
+        unless a flex step runs and the clock is set."""
+        ahead, therapy, wall_s = self.outlook, self.therapy, self.status.wall_s
+        if ahead is None or therapy is None or ahead.step == NO_STEP or not wall_s:
+            return None
+        day, second = divmod(wall_s + ahead.utc_offset_min * 60, 86_400)
+        begins = [minute * 60 for minute, _ in therapy.steps((day + _THURSDAY) % 7)]
+        step = sum(begin <= second for begin in begins) - 1
+        end = [*begins[1:], 86_400][step]
+        return step, (end - second) * 1_000_000
 
     @property
     def refill_in_us(self) -> int | None:
@@ -89,38 +140,56 @@ class Interrogation:
         return self.therapy.basal_rate_nl_day
 
     @property
+    def mean_rate_nl_day(self) -> int:
+        """Mean of the programme over a week, periodic boluses and all, without other boluses; 0
+        where the pump is stopped, or will be after the bolus that runs."""
+        therapy = self.therapy
+        if therapy is None or STOPPED in (self.status.mode, self.status.return_mode):
+            return 0
+        if therapy.mode == PERIODIC_BOLUS:
+            return round(therapy.day_volume_nl(0))
+        return therapy.basal_rate_nl_day
+
+    @property
+    def bolus_left_pl(self) -> int:
+        """Part of the running bolus that is not given yet, a bridge bolus too."""
+        if self.status.mode == BRIDGE_BOLUS and self.outlook is not None:
+            return self.outlook.bridge_left_nl * 1000
+        return self.status.bolus_left_pl
+
+    @property
     def bolus_left_us(self) -> int:
         """Time until the running bolus is done; 0 when none runs."""
         rate = self.status.rate_nl_day
         if not self.bolus_running or not rate:
             return 0
-        return -(-self.status.bolus_left_pl * DAY_US // (rate * 1000))
+        return -(-self.bolus_left_pl * DAY_US // (rate * 1000))
 
     @property
     def low_in_us(self) -> int | None:
-        """Time until the low mark, at the basal rate and with no bolus but the running one.
+        """Time until the low mark, at the programme's mean rate and with no bolus but its own and
+        the running one.
 
-        Never later than the programme says. 0 when it is reached; None when nothing is delivered
-        or no refill was ever recorded.
+        0 when it is reached; None when nothing is delivered or no refill was ever recorded.
         """
         if not self.account.refills:
             return None
         status = self.status
-        residual_pl = self.account.fill_pl - status.programmed_pl - status.bolus_left_pl
+        residual_pl = self.account.fill_pl - status.programmed_pl - self.bolus_left_pl
         low_us = forecast_low_us(
-            residual_pl, self.account.low_mark_pl, self.basal_rate_nl_day, self.bolus_left_us
+            residual_pl, self.account.low_mark_pl, self.mean_rate_nl_day, self.bolus_left_us
         )
         return 0 if residual_pl <= self.account.low_mark_pl else low_us
 
     @property
     def longevity_years(self) -> float | None:
-        """How long a new battery would last at the basal rate, by the board's model of charges;
+        """How long a new battery would last at the mean rate, by the board's model of charges;
         None where the board has none."""
         try:
             board = board_data(self.identity.board)
         except CisternaError:
             return None
-        return longevity_years(board, self.basal_rate_nl_day, self.status.step_pl)
+        return longevity_years(board, self.mean_rate_nl_day, self.status.step_pl)
 
     @property
     def wall_s(self) -> int:
@@ -128,14 +197,14 @@ class Interrogation:
         return self.status.wall_s or self.computer_s
 
     def dose_rate_ng_day(self, rate_nl_day: int) -> Fraction | None:
-        """Drug a day at a rate; None without a prescription."""
-        if self.therapy is None:
+        """Drug a day at a rate; None without a prescription, and of the old drug."""
+        if self.therapy is None or self.old_drug:
             return None
         return dose_rate_ng_day(rate_nl_day, self.therapy.concentration_ng_ml)
 
     def mass_ng(self, volume_nl: int | Fraction) -> Fraction | None:
-        """Drug in a volume; None without a prescription."""
-        if self.therapy is None:
+        """Drug in a volume that is given now; None without a prescription, and of the old drug."""
+        if self.therapy is None or self.old_drug:
             return None
         return mass_of_volume_ng(volume_nl, self.therapy.concentration_ng_ml)
 
@@ -174,13 +243,22 @@ class Interrogation:
                 {"name": drug.name, "concentration_ng_ml": drug.concentration_ng_ml}
                 for drug in self.reservoir
             ],
+            "reservoir_as_prescribed": not self.not_prescribed if self.reservoir else None,
             "longevity_years": self.longevity_years,
             "computer_s": self.computer_s,
         }
 
 
+NO_STEP = 255  # of an Outlook: no flex step runs
+_THURSDAY = 3  # 1970-01-01; Monday is 0
+
 # Modes in which a bolus runs, and after which the mode before goes on.
 BOLUS_MODES = (SINGLE_BOLUS, PATIENT_BOLUS, PRIMING_BOLUS, BRIDGE_BOLUS)
+
+
+def not_prescribed(therapy: Therapy, inside: Sequence[Drug]) -> bool:
+    """True where ``inside``, none where it is not known, is not what ``therapy`` is of."""
+    return bool(inside) and not therapy.mixture.is_like(Mixture(tuple(inside)))
 
 
 def outlook_data(outlook: Outlook) -> dict[str, Any]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cisterna.amounts import (
-    format_concentration,
-    format_dose_rate,
-    format_rate,
-    format_volume_nl,
-    format_volume_pl,
-)
+from cisterna import screens
+from cisterna.amounts import format_volume_pl
 from cisterna.interrogation import Interrogation
 from cisterna.programmer import Event
 from cisterna.report import EventRow, RefillSummary, ReportData, balance_rows
 from cisterna.run_samples import Forecast
-from pump_wire.messages import FAULTS, RESET_CAUSES
+from pump_wire.messages import BRIDGE_BOLUS, FAULTS, FLEX, PERIODIC_BOLUS, RESET_CAUSES
 
 
 def report_data(seen: Interrogation, events: Sequence[Event]) -> ReportData:
     """What a report shows of ``seen`` and the pump's log. Times are the pump's clock."""
-    status, account = seen.status, seen.account
+    status, account, refill_in_us = seen.status, seen.account, seen.refill_in_us
     return ReportData(
         title=f"Pump {seen.identity.serial.hex()}",
         step_pl=status.step_pl,
@@ -28,6 +23,7 @@ def report_data(seen: Interrogation, events: Sequence[Event]) -> ReportData:
         capacity_pl=account.capacity_pl,
         identity=_identity(seen),
         therapy=_therapy(seen),
+        prescription=_prescription(seen),
         forecast=_forecast(seen),
         refill=_refill(seen, events),
         events=[
@@ -41,6 +37,8 @@ def report_data(seen: Interrogation, events: Sequence[Event]) -> ReportData:
         ),
         start_wall_s=status.wall_s - status.uptime_us // 1_000_000 if status.wall_s else None,
         read_us=status.uptime_us,
+        refill_us=None if refill_in_us is None else status.uptime_us + refill_in_us,
+        refill_why=seen.refill_why,
     )
 
 
@@ -62,22 +60,31 @@ def _therapy(seen: Interrogation) -> list[tuple[str, str]]:
     lines = [("Mode now", status.mode_name)]
     if not status.mode:
         lines.append(("Stopped because", status.stopped_because))
-    lines.append(("Rate now", format_rate(status.rate_nl_day)))
+    lines.append(("Rate now", screens.rate_now(seen)))
+    if status.mode == BRIDGE_BOLUS:
+        lines.append(("Bridge bolus", f"{format_volume_pl(seen.bolus_left_pl)} to come"))
+    elif seen.bolus_running:
+        lines.append(("Bolus running", format_volume_pl(status.bolus_pl)))
+    lines += [(name, str(value)) for name, value in screens.refill_rows(seen)]
     if therapy is not None:
         lines += [
-            ("Drug", therapy.drug),
-            ("Concentration", format_concentration(therapy.concentration_ng_ml)),
-            ("Prescribed mode", therapy.mode_name),
-            ("Prescribed rate", format_rate(therapy.basal_rate_nl_day)),
-            ("Prescribed dose rate", format_dose_rate(therapy.day_total.mass_ng)),
-            ("Reservoir", format_volume_nl(therapy.capacity_nl)),
-            ("Low mark", format_volume_nl(therapy.low_mark_nl)),
+            (name.strip().capitalize(), str(value))
+            for name, value in screens.not_prescribed_rows(therapy, seen.reservoir)
         ]
-    if seen.bolus_running:
-        lines.append(("Bolus running", format_volume_pl(status.bolus_pl)))
     if status.fault:
         _, text, remedy = FAULTS.get(status.fault, ("", f"fault {status.fault}", ""))
         lines += [("Fault", f"{text}: {status.fault_text}"), ("To do", remedy)]
+    return lines
+
+
+def _prescription(seen: Interrogation) -> list[tuple[str, str]]:
+    """Every setting; a name that is indented on a screen belongs to the one before."""
+    lines: list[tuple[str, str]] = []
+    setting = ""
+    for name, value, _ in screens.therapy_lines(seen.therapy) if seen.therapy else ():
+        if not name.startswith(" "):
+            setting = name[:1].upper() + name[1:]
+        lines.append((setting if name[0] != " " else f"{setting}, {name.strip()}", value))
     return lines
 
 
@@ -87,9 +94,10 @@ def _forecast(seen: Interrogation) -> Forecast | None:
         return None
     return Forecast(
         now_us=status.uptime_us + seen.bolus_left_us,
-        residual_pl=account.fill_pl - status.programmed_pl - status.bolus_left_pl,
+        residual_pl=account.fill_pl - status.programmed_pl - seen.bolus_left_pl,
         low_mark_pl=account.low_mark_pl,
-        rate_nl_day=seen.basal_rate_nl_day,
+        rate_nl_day=seen.mean_rate_nl_day,
+        is_mean=seen.therapy is not None and seen.therapy.mode in (FLEX, PERIODIC_BOLUS),
     )
 
 

@@ -62,6 +62,16 @@ class Mixture:
         """All of it on one line."""
         return " + ".join(drug.words for drug in self.drugs)
 
+    def is_like(self, other: Mixture) -> bool:
+        """True if it has the drugs of ``other`` at its concentrations, to one in a thousand: what
+        a pump lets pass without a question."""
+        names = {drug.name for drug in other.drugs}
+        return names == {drug.name for drug in self.drugs} and all(
+            abs(other.concentration_ng_ml(drug.name) - drug.concentration_ng_ml) * 1000
+            <= drug.concentration_ng_ml
+            for drug in self.drugs
+        )
+
 
 def by_ratio(first: Drug, others: tuple[tuple[str, Fraction], ...]) -> Mixture:
     """A mixture in which each other drug has ``ratio`` times the concentration of the first.

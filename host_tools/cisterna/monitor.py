@@ -19,23 +19,27 @@ from rich.table import Table
 from rich.text import Text
 
 from cisterna import finding, screens
-from cisterna.amounts import format_rate
+from cisterna.bench import DAY_US
 from cisterna.errors import CisternaError
 from cisterna.interrogation import Interrogation, interrogate
 from cisterna.prescription import NOTICE
 from cisterna.programmer import NEVER, Event, Programmer, as_data
 from cisterna.run_samples import plain
-from pump_wire.messages import FAULTS, STOPPED
+from pump_wire.messages import BRIDGE_BOLUS, FAULTS, STOPPED
 
 EVENTS_SHOWN = 6
+_EVENTS_READ = 28  # four frames: most that a look costs to know of the last 24 h
+_OTHER_DRUG = ("bridge_started", "bridge_done", "bridge_cancelled", "bridge_refused")
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a pump: its state and its newest event records, oldest first."""
+    """One look at a pump: its state and its newest event records, oldest first. ``one_drug``:
+    the log shows that in the last 24 h nothing but the prescription's drug left the tip."""
 
     seen: Interrogation
     events: tuple[Event, ...]
+    one_drug: bool
 
     def as_data(self) -> dict[str, Any]:
         """All of it as JSON values, as ``cisterna status`` has them, with the events."""
@@ -46,8 +50,31 @@ class Look:
 def look_at(pump: Programmer, count: int = EVENTS_SHOWN) -> Look:
     """Read it all in one session."""
     seen = interrogate(pump)
-    first = max(0, seen.status.next_event - count)
-    return Look(seen, tuple(pump.events(first)))
+    first = max(0, seen.status.next_event - max(count, _EVENTS_READ))
+    events = tuple(pump.events(first))
+    return Look(seen, events[-count:], _one_drug(seen, events))
+
+
+def _one_drug(seen: Interrogation, events: tuple[Event, ...]) -> bool:
+    """False where an event of a change of concentration is less than 24 h old, or may be: where
+    ``events`` do not reach back as far."""
+    if seen.old_drug:
+        return False
+    status = seen.status
+    this_start = True
+    for event in reversed(events):
+        if event.damaged:
+            return False
+        age_us = status.uptime_us - event.uptime_us
+        if not this_start:
+            both = event.wall_s and status.wall_s
+            age_us = (status.wall_s - event.wall_s) * 1_000_000 if both else 0
+        if age_us >= DAY_US:
+            return True
+        if event.name in _OTHER_DRUG:
+            return False
+        this_start = this_start and event.name != "pump_started"
+    return not events or events[0].sequence == 0
 
 
 def watch(
@@ -105,24 +132,17 @@ def _panel(name: str, lines: list[tuple[str, screens.Value]]) -> Panel:
 
 def _delivery(look: Look) -> list[tuple[str, screens.Value]]:
     seen = look.seen
-    status, therapy, ahead = seen.status, seen.therapy, seen.outlook
-    rate = format_rate(status.rate_nl_day, digits=6)
-    if therapy is not None and status.rate_nl_day:
-        rates = therapy.mixture.dose_rates_ng_day(status.rate_nl_day)
-        rate += " = " + " + ".join(
-            f"{screens.dose_rate(each)} of {plain(drug.name)}"
-            for each, drug in zip(rates, therapy.mixture.drugs, strict=True)
-        )
+    status, ahead = seen.status, seen.outlook
     lines: list[tuple[str, screens.Value]] = [
         ("Mode", screens.mode_now(status, seen.account)),
-        ("Rate and dose", rate),
+        ("Rate and dose", screens.rate_now(seen)),
     ]
-    if seen.bolus_running:
+    lines += screens.not_prescribed_rows(seen.therapy, seen.reservoir)
+    if seen.bolus_running and status.mode != BRIDGE_BOLUS:
         lines.append(("Bolus", screens.bolus_progress(seen)))
     if ahead is not None and ahead.day_pl:
-        mass = seen.mass_ng(Fraction(ahead.day_pl, 1000))
-        held = f" = {screens.mass(mass)}" if mass is not None else ""
-        lines.append(("Last 24 h", f"at most {screens.volume(ahead.day_pl)}{held}"))
+        given = f"at most {screens.volume(ahead.day_pl)}"
+        lines.append(("Last 24 h", given + _day_drug(look, ahead.day_pl)))
     programmed_pl = status.programmed_pl
     since = f"{screens.volume(seen.account.delivered_pl)} since the refill"
     if programmed_pl:
@@ -130,6 +150,16 @@ def _delivery(look: Look) -> list[tuple[str, screens.Value]]:
         since += f", {screens.exact_decimal(ratio, 4)} of what was programmed"
     lines.append(("Delivered", since))
     return lines + screens.outlook_rows(seen)
+
+
+def _day_drug(look: Look, volume_pl: int) -> str:
+    """What the last 24 h gave, as far as one concentration tells it."""
+    if look.seen.status.mode == BRIDGE_BOLUS:
+        return " of the old drug"
+    if not look.one_drug:
+        return "; the old drug may be in it"
+    mass = look.seen.mass_ng(Fraction(volume_pl, 1000))
+    return f" = {screens.mass(mass)}" if mass is not None else ""
 
 
 def _reservoir(seen: Interrogation) -> list[tuple[str, screens.Value]]:

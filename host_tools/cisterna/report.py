@@ -115,9 +115,12 @@ class RefillSummary:
 class ReportData:
     """All that a report shows.
 
-    ``samples`` in order of time. ``identity`` and ``therapy``: a name and a value in words each.
+    ``samples`` in order of time. ``identity``, ``therapy`` and ``prescription``: a name and a
+    value in words each.
     ``step_pl`` > 0. ``start_wall_s``: wall time at time 0, None or 0 if no clock was set.
-    ``read_us``: when the pump was read, for a report without samples.
+    ``read_us``: when the pump was read, for a report without samples. ``refill_us``: when the next
+    refill is due by the pump's own forecast, None if it has none; ``refill_why``: what it comes
+    from.
     """
 
     title: str
@@ -126,6 +129,7 @@ class ReportData:
     capacity_pl: int
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
     therapy: Sequence[tuple[str, str]] = ()
+    prescription: Sequence[tuple[str, str]] = ()
     samples: Sequence[DeliverySample] = ()
     markers: Sequence[Marker] = ()
     forecast: Forecast | None = None
@@ -134,6 +138,8 @@ class ReportData:
     balance: Sequence[BalanceRow] = ()
     start_wall_s: int | None = None
     read_us: int | None = None
+    refill_us: int | None = None
+    refill_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,7 @@ def _check(data: ReportData) -> None:
         ):
             _inside("a sample's volume", volume_pl, -HIGHEST, "pL")
     _inside("the time it was read", data.read_us, 0, "us")
+    _inside("the next refill's time", data.refill_us, 0, "us")
     for marker in data.markers:
         _inside("a marker's time", marker.time_us, 0, "us")
     if data.forecast is not None:
@@ -371,16 +378,21 @@ def _glance(data: ReportData) -> str:
         )
     if data.forecast is not None:
         low_us = data.forecast.low_us
-        date = wall_time(data.start_wall_s, low_us) if low_us is not None else None
-        value = "none" if low_us is None else day_text(low_us).capitalize()
-        if date is not None:
-            value = f"{date:%Y-%m-%d}"
+        value = "none" if low_us is None else _date(low_us, data.start_wall_s)
         cards.append(
             _card("Low-volume date", value, forecast_text(data.forecast, data.start_wall_s))
         )
+    if data.refill_us is not None:
+        detail = f"The pump’s own forecast: {_text(data.refill_why)}"
+        cards.append(_card("Next refill", _date(data.refill_us, data.start_wall_s), detail))
     if not cards:
         return _none("Nothing was measured, and nothing is forecast.")
     return f'<ul class="cards">{"".join(cards)}</ul>'
+
+
+def _date(time_us: int, start_wall_s: int | None) -> str:
+    date = wall_time(start_wall_s, time_us)
+    return day_text(time_us).capitalize() if date is None else f"{date:%Y-%m-%d}"
 
 
 def _signed(volume_pl: int) -> str:
@@ -579,24 +591,35 @@ def _delivery_section(data: ReportData, pngs: Mapping[Look, bytes]) -> str:
 """
 
 
+def _prescription_section(data: ReportData) -> str:
+    if not data.prescription:
+        return ""
+    return f"""<section aria-labelledby="prescription">
+<h2 id="prescription">Prescription</h2>
+{_pairs(data.prescription, "")}
+</section>
+"""
+
+
 def _reservoir_figure(data: ReportData, pngs: Mapping[Look, bytes]) -> str:
     forecast = forecast_text(data.forecast, data.start_wall_s)
+    how = data.forecast.how if data.forecast is not None else ""
     if not pngs:
         return _none(forecast)
     if not data.samples:
         return _picture(
             pngs,
             "forecast_in",
-            "The dashed line is the forecast by the pump’s account, at the present rate with "
-            "nothing else given.",
+            f"The dashed line is the forecast by the pump’s account, {how} with nothing else "
+            "given.",
             f"Forecast of the residual volume in the reservoir. {forecast}",
             1,
         )
     return _picture(
         pngs,
         "reservoir_in",
-        "Residual volume by the pump’s account and in truth. The dashed line is the forecast at "
-        "the present rate with nothing else given.",
+        "Residual volume by the pump’s account and in truth. The dashed line is the forecast "
+        f"{how or 'at the present rate'} with nothing else given.",
         f"Residual volume in the reservoir over time. {residual_finding(data.samples)} {forecast}",
         2,
     )
@@ -648,7 +671,8 @@ in it are examples.</p>
 {_pairs(data.identity.items(), "No identity was given.")}
 </section>
 </div>
-<section class="long" aria-labelledby="events"><h2 id="events">Event log</h2>
+{_prescription_section(data)}<section class="long" aria-labelledby="events">
+<h2 id="events">Event log</h2>
 {_events(data)}
 </section>
 </main>

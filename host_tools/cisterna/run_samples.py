@@ -70,12 +70,19 @@ class Marker:
 
 @dataclass(frozen=True)
 class Forecast:
-    """``residual_pl`` in the reservoir at ``now_us``, and from then on only ``rate_nl_day``."""
+    """``residual_pl`` in the reservoir at ``now_us``, and from then on only ``rate_nl_day``.
+    ``is_mean``: it is the mean of a programme whose rate changes."""
 
     now_us: int
     residual_pl: int
     low_mark_pl: int
     rate_nl_day: int
+    is_mean: bool = False
+
+    @property
+    def how(self) -> str:
+        """At which rate, in words."""
+        return "at the programme’s mean rate" if self.is_mean else "at the present rate"
 
     @property
     def low_us(self) -> int | None:
@@ -261,7 +268,8 @@ def forecast_text(forecast: Forecast | None, start_wall_s: int | None) -> str:
     when = day_text(low_us) + (f", {date:%Y-%m-%d}" if date else "")
     rate = format_rate(forecast.rate_nl_day)
     since = day_text(forecast.now_us)
-    return f"At {rate} from {since} on, the low mark of {mark} is reached on {when}."
+    mean = "a mean of " if forecast.is_mean else ""
+    return f"At {mean}{rate} from {since} on, the low mark of {mark} is reached on {when}."
 
 
 def residual_finding(samples: Sequence[DeliverySample]) -> str:

@@ -34,9 +34,10 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
 from cisterna.guard import MOST_UNTYPED, Guard, change_words
-from cisterna.interrogation import BOLUS_MODES, Interrogation
+from cisterna.interrogation import BOLUS_MODES, NO_STEP, Interrogation, not_prescribed
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
+from cisterna.profiles import told_per_hour
 from cisterna.programmer import NEVER, Account, Alarm, Event, FaultRecord, Outlook, Status, Values
 from cisterna.run_samples import plain
 from pump_wire.messages import (
@@ -45,6 +46,7 @@ from pump_wire.messages import (
     ASK_SOFT_DAY,
     ASK_SOFT_RAISED,
     BRIDGE,
+    BRIDGE_BOLUS,
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
@@ -148,6 +150,16 @@ def change(old: int | Fraction, new: int | Fraction) -> Text:
     return Text(text, style=_BAD if large else "")
 
 
+def rate_words(
+    rate_nl_day: int | Fraction, capacity_nl: int | None = None, digits: int | None = 6
+) -> str:
+    """A rate; of a pump whose reservoir no implanted one has in mL/h too."""
+    text = format_rate(rate_nl_day, digits=digits)
+    if capacity_nl is not None and told_per_hour(capacity_nl):
+        text += f" ({exact_decimal(Fraction(rate_nl_day) / 24_000_000, digits=4)} mL/h)"
+    return text
+
+
 # -- parts of screens --------------------------------------------------------------------------
 
 
@@ -234,13 +246,22 @@ _STOPPED_REMEDY = {
 }
 
 
-def mode_now(status: Status, account: Account | None = None, with_rate: bool = False) -> Text:
+def mode_now(
+    status: Status,
+    account: Account | None = None,
+    with_rate: bool = False,
+    capacity_nl: int | None = None,
+) -> Text:
     """What the pump does, and if it is stopped, why and what to do. ``account``: explains why it
-    is empty. ``with_rate``: with the rate it delivers."""
+    is empty. ``with_rate``: with the rate it delivers, in the units of ``capacity_nl``'s pumps."""
     if status.mode != STOPPED:
-        rate = f", {format_rate(status.rate_nl_day, digits=6)}" if with_rate else ""
-        back = f", then back to {mode_words(status.return_mode)}"
-        return Text(f"{status.mode_name}{rate}" + (back if status.mode in BOLUS_MODES else ""))
+        rate = f", {rate_words(status.rate_nl_day, capacity_nl)}" if with_rate else ""
+        back = ""
+        if status.mode == BRIDGE_BOLUS:
+            back = ", then the new programme"
+        elif status.mode in BOLUS_MODES:
+            back = f", then back to {mode_words(status.return_mode)}"
+        return Text(f"{status.mode_name}{rate}{back}")
     text = Text(f"STOPPED ({status.stopped_because})", style=_BAD)
     remedy = _STOPPED_REMEDY.get(status.stop_reason)
     if status.stop_reason == EMPTY_RESERVOIR and account is not None:
@@ -257,24 +278,19 @@ def mode_words(mode: int) -> str:
 def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     status, therapy = seen.status, seen.therapy
     lines: list[tuple[str, Value]] = [("Mode", mode_now(status, seen.account))]
-    rate = format_rate(status.rate_nl_day)
-    if therapy is not None and status.rate_nl_day:
-        rate += f" = {dose_rate(seen.dose_rate_ng_day(status.rate_nl_day))} of {therapy.drug}"
-    lines.append(("Rate now", rate))
+    lines.append(("Rate now", rate_now(seen)))
     if therapy is not None:
         drug = f"{therapy.drug} {format_concentration(therapy.concentration_ng_ml)}"
         prescribed = f"{drug}, {therapy.mode_name}"
         if therapy.others:
             with_ = ", ".join(f"{plain(d.name)} {_concentration(d)}" for d in therapy.others)
             prescribed = f"{drug} with {with_}, {therapy.mode_name}"
-        if therapy.rate_nl_day:
-            prescribed += (
-                f", {format_rate(therapy.rate_nl_day)} = {dose_rate(therapy.day_total.mass_ng)}"
-            )
-        lines.append(("Prescribed", prescribed))
+        lines.append(("Prescribed", prescribed + programme_words(therapy)))
     else:
         lines.append(("Prescribed", "nothing"))
-    lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
+    lines += not_prescribed_rows(therapy, seen.reservoir)
+    if status.mode != BRIDGE_BOLUS:
+        lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
     lines += outlook_rows(seen)
     if status.fault:
         _, text, remedy = FAULTS.get(status.fault, ("", f"fault {status.fault}", ""))
@@ -285,6 +301,71 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     else:
         lines.append(("Fault", "none"))
     return lines + alarm_rows(seen.alarms.listed, brief=True)
+
+
+def rate_now(seen: Interrogation) -> str:
+    """The rate now and what it gives of each drug at the tip; only the rate where that is not
+    known."""
+    rate, therapy = seen.status.rate_nl_day, seen.therapy
+    if therapy is None or not rate:
+        return format_rate(rate, digits=6)
+    text = rate_words(rate, therapy.capacity_nl)
+    if seen.old_drug:
+        return f"{text} of the old drug"
+    by = ", as prescribed" if seen.not_prescribed else ""
+    return f"{text} = {doses_words(therapy, rate)}{by}"
+
+
+def not_prescribed_words(therapy: Therapy, inside: Sequence[Drug]) -> str:
+    """That the reservoir holds something else than is prescribed; empty where it does not, or it
+    is not known."""
+    if not not_prescribed(therapy, inside):
+        return ""
+    return (
+        "the reservoir's concentrations are not the prescription's: it holds "
+        f"{_drugs_words(inside)}, prescribed is {_drugs_words(therapy.mixture.drugs)}"
+    )
+
+
+def not_prescribed_rows(
+    therapy: Therapy | None, inside: Sequence[Drug]
+) -> list[tuple[str, Value]]:
+    """The same as a row, none where there is nothing to tell."""
+    text = "" if therapy is None else not_prescribed_words(therapy, inside)
+    return [("WARNING", Text(text, style=_BAD))] if text else []
+
+
+def _drugs_words(drugs: Sequence[Drug]) -> str:
+    return " + ".join(plain(drug.words) for drug in drugs)
+
+
+def programme_words(therapy: Therapy) -> str:
+    """Rate and dose of the prescription; the 24-h total where that is not the rate's."""
+    at = "" if therapy.mode == STOPPED else basal_words(therapy)
+    total = therapy.day_total
+    if therapy.mode in (FLEX, PERIODIC_BOLUS):
+        volume_words = format_volume_nl(total.volume_nl, digits=6)
+        at += f", 24-h total {volume_words} = {mass(total.mass_ng)}"
+    return at + (" on the largest day" if therapy.mode == FLEX else "")
+
+
+def basal_words(therapy: Therapy) -> str:
+    """Rate and dose of the prescription without boluses, after a comma; nothing of flex."""
+    if therapy.mode == FLEX:
+        return ""
+    rate = therapy.basal_rate_nl_day
+    given = dose_rate(mass_of_volume_ng(rate, therapy.concentration_ng_ml))
+    between = " between boluses" if therapy.mode == PERIODIC_BOLUS else ""
+    return f", {rate_words(rate, therapy.capacity_nl)} = {given}{between}"
+
+
+def doses_words(therapy: Therapy, rate_nl_day: int | Fraction) -> str:
+    """What a rate gives of each drug."""
+    rates = therapy.mixture.dose_rates_ng_day(rate_nl_day)
+    return " + ".join(
+        f"{dose_rate(each)} of {plain(drug.name)}"
+        for each, drug in zip(rates, therapy.mixture.drugs, strict=True)
+    )
 
 
 def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[str, Value]]:
@@ -309,11 +390,11 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     if ahead is None or therapy is None:
         return []
     lines: list[tuple[str, Value]] = []
-    if therapy.mode == FLEX and ahead.step != _NO_STEP:
+    if therapy.mode == FLEX and ahead.step != NO_STEP:
         until = f", the next in {span(ahead.next_us)}" if ahead.next_us < NEVER else ""
         lines.append(("Flex step", f"{ahead.step + 1} of the day{until}"))
     if therapy.patient_nl:
-        lines.append(("Patient bolus", patient_words(therapy, ahead)))
+        lines.append(("Patient bolus", patient_words(seen, therapy, ahead)))
     if therapy.hour_nl or therapy.day_nl:
         room = "no limit" if ahead.room_nl >= NEVER else format_volume_nl(ahead.room_nl)
         lines.append(
@@ -324,19 +405,39 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
             )
         )
     if ahead.bridge:
-        lines.append(("Bridge bolus", bridge_words(ahead)))
+        words = bridge_words(ahead)
+        if seen.status.mode == BRIDGE_BOLUS:
+            words += f", done in {span(seen.bolus_left_us)}"
+        lines.append(("Bridge bolus", words))
     elif ahead.why:
         lines.append(("No bridge bolus", f"at the last change, because: {plain(ahead.why)}"))
     return lines
 
 
-_NO_STEP = 255
+def flex_clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:
+    """The row that tells that flex does not run by local time yet; none where it does."""
+    wanted, ahead = seen.flex_wanted, seen.outlook
+    if wanted is None or ahead is None:
+        return []
+    step, end_us = wanted
+    if ahead.step == step and abs(ahead.next_us - end_us) < MINUTE_US:
+        return []
+    text = f"step {ahead.step + 1} of the day keeps its end, in {span(ahead.next_us)}; "
+    if ahead.step == step:
+        text += f"by the new time it would end in {span(end_us)}"
+    else:
+        text += f"by the new time step {step + 1} of the day would run"
+    text += "; each step after it is up to a quarter longer or shorter until flex is in time"
+    return [("Flex", Text(text, style=_LOUD))]
 
 
-def patient_words(therapy: Therapy, ahead: Outlook) -> str:
-    """When the patient's next bolus is possible, and how many are left."""
+def patient_words(seen: Interrogation, therapy: Therapy, ahead: Outlook) -> str:
+    """When the patient's next bolus is possible, or what stands in the way, and how many are
+    left."""
     used = f"{ahead.patient_used} of {therapy.patient_max} used in 24 h"
     dose = _dose_words(therapy, therapy.patient_nl)
+    if seen.patient_obstacle:
+        return f"{dose}; not possible now: {seen.patient_obstacle}, {used}"
     if ahead.patient_us >= NEVER:
         return f"{dose}; not possible now, {used}"
     if ahead.patient_us:
@@ -366,19 +467,26 @@ def bolus_progress(seen: Interrogation) -> str:
     """The running bolus in words."""
     status = seen.status
     given_pl = status.bolus_pl - status.bolus_left_pl
-    drug = f" ({mass(seen.mass_ng(Fraction(status.bolus_pl, 1000)))})" if seen.therapy else ""
+    drug = _bolus_mass(seen, status.bolus_pl)
     return (
         f"{microlitres(status.bolus_pl)}{drug}: {microlitres(given_pl)} given, "
         f"{microlitres(status.bolus_left_pl)} to go, done in {span(seen.bolus_left_us)}"
     )
 
 
+def _bolus_mass(seen: Interrogation, volume_pl: int) -> str:
+    """Drug in a part of the running bolus, in brackets; nothing where it is not known."""
+    held = seen.mass_ng(Fraction(volume_pl, 1000))
+    return "" if held is None else f" ({mass(held)})"
+
+
 def bolus_ends(seen: Interrogation) -> list[tuple[str, Value]]:
-    """The row that tells that a command ends the running bolus; none without one."""
-    if not seen.bolus_running:
+    """The row that tells that a command ends the running bolus; none without one, and of a bridge
+    bolus, which goes on afterwards."""
+    if not seen.bolus_running or seen.status.mode == BRIDGE_BOLUS:
         return []
     left_pl, all_pl = seen.status.bolus_left_pl, seen.status.bolus_pl
-    drug = f" ({mass(seen.mass_ng(Fraction(left_pl, 1000)))})" if seen.therapy else ""
+    drug = _bolus_mass(seen, left_pl)
     text = f"WILL END: {microlitres(left_pl)}{drug} of {microlitres(all_pl)} not given yet"
     return [("Running bolus", Text(text, style=_BAD))]
 
@@ -403,7 +511,10 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     return [
         ("Expected residual", residual),
         ("Delivered", f"{delivered}, since the refill"),
-        ("Last refill", f"{volume(account.fill_pl)} put in, {_refill_time(seen)}"),
+        (
+            "Last refill",
+            f"{volume(account.fill_pl)} put in, {_refill_time(seen)}; {refill_words(account)}",
+        ),
         ("Low mark", _forecast(seen, low)),
         *refill_rows(seen),
         ("Cannot be used", unusable),
@@ -422,9 +533,15 @@ def refill_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         style = "" if left_us else _BAD
         lines.append(("Next refill", Text(f"{due} ({seen.refill_why})", style=style)))
     if seen.reservoir:
-        held = " + ".join(f"{plain(d.name)} {_concentration(d)}" for d in seen.reservoir)
-        lines.append(("In the reservoir", held))
+        lines.append(("In the reservoir", _drugs_words(seen.reservoir)))
     return lines
+
+
+def refill_words(account: Account) -> str:
+    """Why the last refill was, and what was found in the reservoir then; the pump keeps no more
+    than the last one's."""
+    found = f"{plain(account.reason)}, measured {volume(account.measured_pl)}"
+    return found + ("" if account.refills == 1 else f", expected {volume(account.expected_pl)}")
 
 
 def _refill_time(seen: Interrogation) -> str:
@@ -445,7 +562,8 @@ def _forecast(seen: Interrogation, low: str) -> Value:
     date = wall(seen.wall_s + left_us // 1_000_000)
     if not seen.status.wall_s:
         date = f"{date.split()[0]} (computer's clock)"
-    return f"{low}, at this rate on {date}, in {span(left_us)}"
+    varies = seen.therapy is not None and seen.therapy.mode in (FLEX, PERIODIC_BOLUS)
+    return f"{low}, at {'the mean' if varies else 'this'} rate on {date}, in {span(left_us)}"
 
 
 def scale(part_pl: int, whole_pl: int) -> str:
@@ -509,7 +627,7 @@ def outcome(shown: Console, text: str, status: Status) -> None:
 
 def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:
     """A prescription, as it was understood."""
-    rows(shown, ((name, value) for name, value, _ in _therapy_lines(therapy)))
+    rows(shown, ((name, value) for name, value, _ in therapy_lines(therapy, _STEP_WIDTH)))
     for text in notes:
         note(shown, f"  note: {text}", "yellow")
 
@@ -517,9 +635,9 @@ def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> No
 _Line = tuple[str, str, int | Fraction | None]
 
 
-def _therapy_lines(therapy: Therapy) -> list[_Line]:
+def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
     """Name, value in words, and the number by which a change is measured. Lines that begin alike
-    are the same setting."""
+    are the same setting. ``width``: as of ``flex_words``."""
     total = therapy.day_total
     lines: list[_Line] = [
         ("Drug", plain(therapy.drug), None),
@@ -533,11 +651,10 @@ def _therapy_lines(therapy: Therapy) -> list[_Line]:
         lines.append((f"with {plain(drug.name)}", _concentration(drug), drug.concentration_ng_ml))
     lines.append(("Mode", therapy.mode_name, None))
     if therapy.mode == FLEX:
-        lines += [
-            (f"Steps {days}", words, None) for days, words in flex_words(therapy, _STEP_WIDTH)
-        ]
+        lines += [(f"Steps {days}", words, None) for days, words in flex_words(therapy, width)]
     else:
-        lines.append(("Rate", format_rate(therapy.basal_rate_nl_day), therapy.basal_rate_nl_day))
+        basal = therapy.basal_rate_nl_day
+        lines.append(("Rate", rate_words(basal, therapy.capacity_nl), basal))
     if therapy.mode == PERIODIC_BOLUS:
         lines += [
             ("Periodic bolus", _dose_words(therapy, therapy.bolus_nl), therapy.bolus_nl),
@@ -598,7 +715,8 @@ def flex_words(therapy: Therapy, width: int = 0) -> list[tuple[str, str]]:
         elif len(days.split()) == 7:
             days = "daily"
         steps = [
-            f"{minute // 60:02d}:{minute % 60:02d} {format_rate(rate)}" for minute, rate in pattern
+            f"{minute // 60:02d}:{minute % 60:02d} {rate_words(rate, therapy.capacity_nl)}"
+            for minute, rate in pattern
         ]
         found.append((days, ("\n" if width else ", ").join(steps)))
     return found
@@ -628,8 +746,8 @@ def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
     table.add_column("Now", overflow="fold")
     table.add_column("New", style=_LOUD, overflow="fold")
     table.add_column("Change")
-    before = {name: (value, amount) for name, value, amount in _therapy_lines(old)}
-    after = {name: (value, amount) for name, value, amount in _therapy_lines(new)}
+    before = {name: (value, amount) for name, value, amount in therapy_lines(old, _STEP_WIDTH)}
+    after = {name: (value, amount) for name, value, amount in therapy_lines(new, _STEP_WIDTH)}
     for name in _merged(list(before), list(after)):
         was, was_amount = before.get(name, ("", None))
         value, amount = after.get(name, ("", None))
@@ -689,7 +807,7 @@ def bridge_rows(echo: Values, why_not: str | None) -> list[tuple[str, Value]]:
         return [("Bridge bolus", Text(text, style=_BAD)), ("  because", plain(why_not))]
     if not echo["bridge_nl"]:
         return []
-    during = format_rate(echo["bridge_rate_nl_day"])
+    during = rate_words(echo["bridge_rate_nl_day"], echo["capacity_nl"])
     last = span(echo["bridge_us"])
     volume_words = format_volume_nl(echo["bridge_nl"])
     return [("Bridge bolus", f"{volume_words} of the old drug at {during} first, for {last}")]
@@ -714,8 +832,10 @@ def refill_screen(
     request: Values,
     account: Account,
     inside: Sequence[Drug] = (),
+    therapy: Therapy | None = None,
 ) -> None:
-    """What a refill tells. ``inside``: the drugs in the reservoir then, where that is known.
+    """What a refill tells. ``inside``: the drugs in the reservoir then, where that is known;
+    ``therapy``: the prescription in force.
     ``found``: the pump's echo to record_refill; ``request``: what it was
     asked to record; ``account``: the one that it ends."""
     lines: list[tuple[str, Value]] = [
@@ -745,13 +865,18 @@ def refill_screen(
     lines.append(("To be put in", fill))
     if request["rest_nl"]:
         lines.append(("Left in it", format_volume_nl(request["rest_nl"])))
+    if inside and therapy is not None:
+        lines.append(("Prescribed", _drugs_words(therapy.mixture.drugs)))
     if inside:
-        lines.append(("Then in it", " + ".join(plain(drug.words) for drug in inside)))
+        lines.append(("Then in it", _drugs_words(inside)))
     lines.append(("Cannot be used", volume(account.unusable_pl)))
     rows(shown, lines)
     if request["fill_nl"] * 1000 <= account.low_mark_pl:
         low = volume(account.low_mark_pl)
         note(shown, f"  {fill} is not above the low mark, {low}: the reservoir is low", "yellow")
+    warning = "" if therapy is None else not_prescribed_words(therapy, inside)
+    if warning:
+        note(shown, f"  WARNING: {warning}", _BAD)
 
 
 def refill_verdict(found: Values) -> Text:
@@ -761,10 +886,12 @@ def refill_verdict(found: Values) -> Text:
     return Text("within the limits", style=_GOOD)
 
 
-def event_line(event: Event, start: int) -> Text:
-    """One record: number, time, words. ``start``: the start of the pump it belongs to."""
+def event_line(event: Event, start: int, more: str = "") -> Text:
+    """One record: number, time, words. ``start``: the start of the pump it belongs to; ``more``:
+    what else is known of it."""
     bad = event.damaged or event.name in _ALARMING
-    return _record_line(event, f"start {start} + ", event.text, bad)
+    text = f"{event.text}: {more}" if more else event.text
+    return _record_line(event, f"start {start} + ", text, bad)
 
 
 def fault_line(fault: FaultRecord) -> Text:

@@ -126,11 +126,14 @@ def test_every_profile_can_be_run_and_has_its_sources():
         "implanted 40 mL",
         *(f"external {v} mL {p}" for v in (100, 250) for p in ("epidural", "intrathecal")),
     }
+    # What the pump cannot deliver is the firmware's, and the same in every reservoir.
+    firmware = (ROOT / "firmware/pump/delivery.py").read_text(encoding="utf-8")
     for name, pump in found.items():
         assert pump.name == name
         assert f"{pump.capacity_nl // 10**6} mL" in name
         assert RATE_LOW_NL_DAY <= pump.rate_low_nl_day < pump.rate_high_nl_day <= RATE_HIGH_NL_DAY
         assert pump.unusable_nl < pump.low_mark_nl < pump.capacity_nl
+        assert f"_UNUSABLE_PL = {pump.unusable_nl * 1000:_} " in firmware, name
         assert 0 < pump.hour_nl <= pump.day_nl < pump.capacity_nl
         assert pump.per_hour == name.startswith("external")
     assert profile("external 100 mL epidural").rate_low_nl_day == 2_400_000  # 0.1 mL/h

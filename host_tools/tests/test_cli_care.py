@@ -24,7 +24,7 @@ def test_what_is_in_the_reservoir_after_a_refill_with_another_concentration(
     assert left == 2_000_000_000
     second = cisterna(
         "refill", "--measured", "2 mL", "--left", "2 mL", "--fill", "18 mL",
-        "--drug", "baclofen 2 mg/mL", "--yes", "--json",
+        "--drug", "baclofen 2 mg/mL", "--yes", "--accept-warnings", "--json",
     )  # fmt: skip
     assert second.code == 0
     # (2 x 500 + 18 x 2,000) / 20 ug/mL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from cisterna.bench_virtual import VirtualBench
 from cisterna.interrogation import interrogate
 from cisterna.live_report import report_data
+from cisterna.mixture import Drug
 from cisterna.prescription import load, shipped
 from cisterna.programmer import Programmer
 from cisterna.report import write_report
@@ -62,3 +64,32 @@ def test_a_pump_that_delivers_has_its_forecast(
     assert "Read on day 10.0 since the pump’s last start" in text
     for untrue in ("No samples", "Delivery error", "instrument beside"):
         assert untrue not in text
+
+
+def test_flex_with_limits_and_a_mixture_is_told_whole(
+    bench: VirtualBench, pump: Programmer, tmp_path: Path
+) -> None:
+    flex = load(shipped()["baclofen_flex"]).therapy
+    therapy = dataclasses.replace(flex, others=(Drug("morphine", 1_000_000),))
+    pump.set_clock(1_800_230_400, 0)  # Monday 2027-01-18 00:00 UTC: the slowest step
+    pump.confirm(pump.prepare_program(therapy))
+    pump.refill(0, therapy.capacity_nl, "first fill", drugs=therapy.mixture)
+    bench.advance(us=DAY_US)
+    text, _ = written(pump, tmp_path)
+    # 17.804 mL at the mean of the week: 90.6 days; at the night's rate it would be 123
+    assert "At a mean of 0.196571 mL/day" in text
+    assert '<span class="name">Low-volume date</span><span class="value">2027-04-19' in text
+    # 17.804 mL at 0.2266 mL/day, with all the patient's boluses: 78.6 days
+    assert '<span class="name">Next refill</span><span class="value">2027-04-07' in text
+    assert "low mark, all patient boluses" in text
+    for words in (
+        "Steps Mo-Fr</th><td>00:00 0.144 mL/day, 06:00 0.288 mL/day",
+        "Limit in 1 h</th><td>0.1 mL",
+        "With morphine</th><td>1 mg/mL",
+        "Patient bolus</th><td>0.01 mL = 5 ug",
+        "Patient bolus, at most in 24 h</th><td>3",
+        "In the reservoir</th><td>baclofen 500 ug/mL + morphine 1 mg/mL",
+        "0.144 mL/day = 72 ug/day of baclofen + 144 ug/day of morphine",
+        "at the programme’s mean rate",
+    ):
+        assert words in text, words

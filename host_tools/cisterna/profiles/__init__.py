@@ -81,6 +81,17 @@ def profile(name: str) -> Profile:
     return known[name]
 
 
+@cache
+def _largest_implanted_nl() -> int:
+    return max(each.capacity_nl for each in profiles().values() if not each.per_hour)
+
+
+def told_per_hour(capacity_nl: int) -> bool:
+    """True where rates of a pump with this reservoir are told in mL/h too: no implanted one has
+    it."""
+    return capacity_nl > _largest_implanted_nl()
+
+
 def _read(path: Path) -> Profile:
     document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     sources = cast("dict[str, str]", document.pop("sources"))
