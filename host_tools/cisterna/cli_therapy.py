@@ -24,7 +24,7 @@ from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, UsageError, quoted
-from cisterna.guard import guard
+from cisterna.guard import Guard, guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
 from cisterna.mixture import Drug, Mixture, mixed
 from cisterna.ordering import Order, Typed
@@ -88,7 +88,8 @@ def program(
         str | None,
         typer.Option(
             metavar="RATE",
-            help='The new 24-h total, "100 ug/day": needed when a dose changes by more than 20 %.',
+            help='The new 24-h total, "100 ug/day": needed when a dose changes by more than 20 %; '
+            "with all patient boluses, where only that one does.",
         ),
     ] = None,
     accept_warnings: Annotated[
@@ -228,18 +229,19 @@ def _program(
         next_event[:] = [status.next_event]
         stopped = status.stop_reason == messages.BY_COMMAND
         echo = {key: value for key, value in prepared.echo.items() if key != "asks"}
-        _same_totals(echo, before[0], therapies[0])
+        _same_totals(echo, guard(before[0], therapies[0]))
         answers.check(prepared.echo["asks"], yes)
         return echo, before[0], stopped, status.mode == messages.SINGLE_BOLUS
 
     def typed(found: _ProgramBasis) -> Typed:
         seen = guard(found[1], therapies[0])
+        what = "With all patient boluses the" if seen.with_patient else "The"
         return Typed(
             seen.must_be_typed,
-            "The dose changes by more than 20 %. Type the new 24-h total, as 100 ug/day:",
+            f"{what} dose changes by more than 20 %. Type the new {seen.asks_for}, as 100 ug/day:",
             seen.check,
-            f'--confirm-total "{format_dose_rate(therapies[0].day_total.mass_ng, digits=3)}"'
-            " if that is what you mean",
+            f'--confirm-total "{format_dose_rate(seen.typed_total.mass_ng, digits=3)}", the new '
+            f"{seen.asks_for}, if that is what you mean",
         )
 
     def agree(prepared: Prepared) -> None:
@@ -291,15 +293,21 @@ def _program(
         screens.outcome(shown, text, now)
 
 
-def _same_totals(echo: Values, old: Therapy | None, new: Therapy) -> None:
-    """Raise CisternaError where the pump works out other 24-h totals than this programmer."""
-    for field, therapy in (("old_total_nl", old), ("new_total_nl", new)):
-        ours = 0 if therapy is None else therapy.total_nl
-        if echo[field] != ours:
+def _same_totals(echo: Values, ours: Guard) -> None:
+    """Raise CisternaError where the pump works out other 24-h totals than this programmer, or
+    another change of them."""
+    for field, therapy in (("old_total_nl", ours.old), ("new_total_nl", ours.new)):
+        total_nl = 0 if therapy is None else therapy.total_nl
+        if echo[field] != total_nl:
             raise CisternaError(
                 f"the pump works out a 24-h total of {format_volume_nl(echo[field])}, this "
-                f"programmer one of {format_volume_nl(ours)}: nothing was changed"
+                f"programmer one of {format_volume_nl(total_nl)}: nothing was changed"
             )
+    if echo["change_ppm"] != ours.change_ppm:
+        raise CisternaError(
+            f"the pump works out that the dose changes by {echo['change_ppm']} ppm, this "
+            f"programmer by {ours.change_ppm} ppm: nothing was changed"
+        )
 
 
 def not_given(pump: Programmer, first: int, done: Done) -> int:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cisterna import prescription, prescription_v2
 from cisterna.bench_virtual import VirtualBench
 from cisterna.drugs import override
+from cisterna.guard import guard
 from cisterna.mixture import Drug
 from cisterna.prescription import PrescriptionError, Therapy, TherapyError, parts_crc
 from host_tools.tests.conftest import Cisterna
@@ -104,6 +105,27 @@ def test_the_pump_and_the_programmer_agree_on_every_total(therapy: Therapy) -> N
     assert dict(programming.drugs_of(own)) == {
         drug.name: drug.concentration_ng_ml for drug in therapy.mixture.drugs
     }
+
+
+@pytest.mark.requirement("THE-5")
+@settings(max_examples=200, deadline=None)
+@given(therapies(), therapies(), st.booleans(), st.integers(700, 1_300))
+def test_the_pump_and_the_programmer_agree_on_every_change(
+    old: Therapy, new: Therapy, same: bool, per_mille: int
+) -> None:
+    if same:  # near the limit of what must be typed
+        ng_ml = max(1, min(10**12, old.concentration_ng_ml * per_mille // 1000))
+        new = dataclasses.replace(old, concentration_ng_ml=ng_ml)
+    found = guard(old, new)
+    order = {"total_nl": 0, "agreed": 0, "bridge": 2, "why": "no"}
+    if {d.name: d.concentration_ng_ml for d in old.mixture.drugs} == {
+        d.name: d.concentration_ng_ml for d in new.mixture.drugs
+    }:
+        order["bridge"] = 0
+    before = pumps_own(old)
+    echo, _ = programming.plan(pumps_own(new), order, before, [], (0, 0, 0, ""), 0, 100_000)
+    assert echo["change_ppm"] == found.change_ppm
+    assert bool(echo["asks"] & 1) == found.must_be_typed
 
 
 @pytest.mark.requirement("ACC-7")
