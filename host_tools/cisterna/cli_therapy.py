@@ -175,11 +175,15 @@ class _Answers:
                 "the concentration changes: tubing and catheter still hold the old one",
                 remedy="say --bridge, or --no-bridge-because and why",
             )
-        if yes and not self.accept_warnings and screens.ask_words(asks):
-            raise UsageError(
-                "; ".join(screens.ask_words(asks)),
-                remedy="agree on a terminal, or say --accept-warnings",
-            )
+        _check_warnings(screens.ask_words(asks), self.accept_warnings or not yes)
+
+
+def _check_warnings(warnings: list[str], accepted: bool) -> None:
+    """Raise UsageError for warnings that nobody can agree to."""
+    if warnings and not accepted:
+        raise UsageError(
+            "; ".join(warnings), remedy="agree on a terminal, or say --accept-warnings"
+        )
 
 
 def _program(
@@ -385,6 +389,9 @@ def bolus(
     ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the running bolus.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the bolus is done.")] = False,
+    accept_warnings: Annotated[
+        bool, typer.Option("--accept-warnings", help="A bolus above the soft limit.")
+    ] = False,
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
@@ -395,8 +402,8 @@ def bolus(
     concentration that the pump has.
     """
     if cancel:
-        if dose is not None or over is not None or watch:
-            raise UsageError("--cancel ends the running bolus and takes no dose, time or --watch")
+        if dose is not None or over is not None or watch or accept_warnings:
+            raise UsageError("--cancel ends the running bolus and takes no dose or other option")
         _cancel_bolus(port, yes, as_json)
         return
     if dose is None:
@@ -409,7 +416,7 @@ def bolus(
     over_us = units.parse_duration(
         over, *_limits(messages.START_BOLUS, "duration_us"), name="--over"
     )
-    _bolus(dose, over_us, port, yes, as_json)
+    _bolus(dose, over_us, accept_warnings, port, yes, as_json)
     if watch:
         _watch_bolus(port)
 
@@ -422,9 +429,12 @@ def _check_dose(dose: str) -> None:
         units.parse_mass(dose, 1, name="dose")
 
 
-def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) -> None:
+def _bolus(
+    dose: str, over_us: int, accept_warnings: bool, port: str | None, yes: bool, as_json: bool
+) -> None:
     shown = screens.console()
     concentrations: list[int] = []
+    agreed: list[int] = []
 
     def prepare(pump: Programmer) -> Prepared:
         volume_nl = pump.dose_volume_nl(dose)
@@ -435,20 +445,26 @@ def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) 
                 f"concentration, above the highest allowed, {format_volume_nl(highest_nl)}",
                 remedy="give a smaller dose, or check its unit",
             )
-        return pump.prepare_bolus(volume_nl, over_us)
+        return pump.prepare_bolus(volume_nl, over_us, agreed=sum(agreed))
 
     def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
         therapy = pump.prescription()
         concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
-        return prepared.echo, therapy
+        _check_warnings(_soft_words(prepared.echo, therapy), accept_warnings or not yes)
+        return {key: value for key, value in prepared.echo.items() if key != "asks"}, therapy
 
-    def show(pump: Programmer, _: Prepared, found: tuple[Values, Therapy | None]) -> None:
+    def show(pump: Programmer, prepared: Prepared, found: tuple[Values, Therapy | None]) -> None:
         screens.title(shown, f"Bolus from {whose(pump)}")
         echo, therapy = found
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
+        for text in _soft_words(prepared.echo, therapy):
+            screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can give it.")
 
-    order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?")
+    def agree(prepared: Prepared) -> None:
+        agreed[:] = [prepared.echo["asks"] & SOFT_ASKS]
+
+    order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?", agree=agree)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
         mass_ng = None
@@ -457,6 +473,20 @@ def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) 
         emit({**ordering.done_data(prepared, done, now), "mass_ng": mass_ng})
     else:
         screens.outcome(shown, f"Started (record {done.event}).", now)
+
+
+def _soft_words(echo: Values, therapy: Therapy | None) -> list[str]:
+    """What must be agreed to before a bolus, with the soft limit."""
+    words = screens.ask_words(echo["asks"])
+    if therapy is None or not echo["asks"] & messages.ASK_SOFT_BOLUS:
+        return words
+    ng_ml = therapy.concentration_ng_ml
+    given, limit = (
+        f"{format_volume_nl(volume_nl)} = "
+        f"{format_mass(mass_of_volume_ng(volume_nl, ng_ml), digits=6)}"
+        for volume_nl in (echo["volume_nl"], therapy.soft_bolus_nl)
+    )
+    return [f"the bolus, {given}, is above the soft limit, {limit}"]
 
 
 def _bolus_rows(
