@@ -36,9 +36,11 @@ import json
 import re
 import sys
 from binascii import crc32
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from struct import pack, unpack_from
 from typing import Any, cast
@@ -105,6 +107,10 @@ ALL_MODE_NAMES = {
 }
 _DAY_S = 86_400
 _DAY_MIN = 1_440
+# How far the pump looks back for the most in an hour and in a day, and what it adds to that.
+_HOUR_LOOK_S = 3_600 + 2 * 600
+_DAY_LOOK_S = _DAY_S + 2 * 3_600
+_LIMIT_SLACK_NL = 4_000
 
 # Steps of a flex pattern: minute of the day it begins at, rate in nL/day.
 Pattern = tuple[tuple[int, int], ...]
@@ -330,6 +336,44 @@ class Therapy:
         if not self.patient_nl:
             return 0
         return self.patient_nl * min(self.patient_max, -(-_DAY_S // self.lockout_s))
+
+    def most_nl(self, span_s: int) -> int:
+        """Most that the basal programme gives in any ``span_s`` seconds, as the pump counts it:
+        rounded up. Up to a week."""
+        if self.mode == PERIODIC_BOLUS:
+            whole, rest = divmod(span_s, self.interval_s)
+            rate = (self.bolus_nl * _DAY_S + self.bolus_s // 2) // self.bolus_s
+            part = min(self.bolus_nl, -(-rest * rate // _DAY_S))
+            return whole * self.bolus_nl + part - (-self.rate_nl_day * span_s // _DAY_S)
+        if self.mode != FLEX:
+            return -(-self.basal_rate_nl_day * span_s // _DAY_S)
+        edges = [
+            ((day * _DAY_MIN + minute) * 60, rate)
+            for day in range(14)
+            for minute, rate in self.steps(day % 7)
+        ]
+        begins = [at for at, _ in edges]
+        before = [0]  # given up to each edge, in nL/day x s
+        for (at, rate), (end, _) in pairwise([*edges, (14 * _DAY_S, 0)]):
+            before.append(before[-1] + rate * (end - at))
+
+        def given(until_s: int) -> int:
+            last = bisect_right(begins, until_s) - 1
+            return before[last] + edges[last][1] * (until_s - begins[last])
+
+        # The most is in a span that begins or ends where a step does.
+        starts = {*begins, *(at - span_s for at in begins)}
+        inside = [start for start in starts if 0 <= start <= 14 * _DAY_S - span_s]
+        return -(-max(given(start + span_s) - given(start) for start in inside) // _DAY_S)
+
+    @property
+    def least_limits_nl(self) -> dict[str, int]:
+        """The least that the pump takes as hour_nl and day_nl: what the basal programme gives in
+        the time that it looks back over, and a little."""
+        return {
+            "hour_nl": self.most_nl(_HOUR_LOOK_S) + _LIMIT_SLACK_NL,
+            "day_nl": self.most_nl(_DAY_LOOK_S) + _LIMIT_SLACK_NL,
+        }
 
     @property
     def path_nl(self) -> int:

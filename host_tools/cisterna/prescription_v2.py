@@ -233,6 +233,7 @@ class _File:
             others=tuple(others),
             **fields,
         )
+        self._check_limits(therapy, tables.get("limits", {}), pump)
         name = None if pump is None else pump.name
         return LoadedPrescription(therapy, self._wanted, tuple(self._notes), stability, name)
 
@@ -385,6 +386,24 @@ class _File:
         for key in table:
             fields[f"{key}_nl"] = self._dose(table, "limits", key)
         return fields
+
+    def _check_limits(
+        self, therapy: Therapy, table: Mapping[str, Any], pump: Profile | None
+    ) -> None:
+        """Raise UsageError where a limit has no room for the therapy's own basal programme."""
+        least_nl = therapy.least_limits_nl
+        for key, span in (("hour", "1 h"), ("day", "24 h")):
+            limit_nl = getattr(therapy, f"{key}_nl")
+            if not limit_nl or limit_nl >= least_nl[f"{key}_nl"]:
+                continue
+            own = key in table or pump is None
+            self._where = ("limits", key) if own else ("reservoir", "profile")
+            whose = "" if own else f" of the {cast('Profile', pump).name} pump"
+            raise UsageError(
+                f"the limit{whose} of {format_volume_nl(limit_nl)} in {span} has no room for the "
+                f"therapy itself, which needs {format_volume_nl(least_nl[f'{key}_nl'])} at least",
+                remedy=f"give {'more' if own else 'another'} in [limits], {key}, or less drug",
+            )
 
     def _path(self, table: Mapping[str, Any] | None, pump: Profile | None) -> dict[str, Any]:
         tubing_nl = pump.tubing_nl if pump is not None else 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +104,16 @@ def test_the_pump_and_the_programmer_agree_on_every_total(therapy: Therapy) -> N
         assert abs(programming.day_nl(own, weekday) - exact) <= Fraction(1, 2)
     assert programming.largest_day_nl(own) == therapy.total_nl
     assert programming.patients_nl(own) == therapy.patients_nl
+    for name, look_s in (
+        ("hour_nl", programming.HOUR_LOOK_S),
+        ("day_nl", programming.DAY_LOOK_S),
+    ):
+        assert programming.most_nl(own, look_s) == therapy.most_nl(look_s)
+        least = therapy.least_limits_nl[name]
+        programming.check({**own, name: least})
+        with pytest.raises(Refusal) as raised:
+            programming.check({**own, name: least - 1})
+        assert (raised.value.field, raised.value.limit) == (name, least)
     assert dict(programming.drugs_of(own)) == {
         drug.name: drug.concentration_ng_ml for drug in therapy.mixture.drugs
     }
@@ -287,6 +299,36 @@ def test_a_bad_file_of_format_2_names_its_line(
     assert words in str(caught.value)
     assert caught.value.line is not None
     assert abs(caught.value.line - line) <= 1, str(caught.value)
+
+
+@pytest.mark.requirement("THE-6")
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ('hour = "1 uL"', "the limit of 1 uL in 1 h has no room for the therapy itself"),
+        ('day = "0.11 mL"', "of 0.11 mL in 24 h has no room for the therapy itself, which needs"),
+    ],
+)
+def test_a_limit_below_the_therapy_itself_is_found_without_a_pump(
+    cisterna: Cisterna, tmp_path: Path, limit: str, says: str
+) -> None:
+    file = tmp_path / "rx.toml"
+    file.write_text(WHOLE.replace('hour = "0.5 mL"', limit))
+    refused = cisterna("program", str(file), "--check")
+    assert refused.code == 2
+    assert says in refused.err
+    assert "line 26" in refused.err
+    least = re.search(r"which needs ([0-9.]+ [mu]L) at least", refused.err)
+    assert least is not None
+    key = limit.split(" ")[0]
+    file.write_text(WHOLE.replace('hour = "0.5 mL"', f'{key} = "{least[1]}"'))
+    assert cisterna("program", str(file), "--check").code == 0
+
+
+def test_a_profiles_limit_below_the_therapy_is_found_too() -> None:
+    text = WHOLE.replace('"0.15 mL/day"', '"20 mL/day"').replace('hour = "0.5 mL"', "")
+    with pytest.raises(PrescriptionError, match="the limit of the implanted 20 mL pump of"):
+        prescription.loads(text)
 
 
 # Every number of WHOLE and of a periodic bolus: text in the file, a unit that is not its own.
