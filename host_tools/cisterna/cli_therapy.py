@@ -41,6 +41,7 @@ from cisterna.programmer import (
     SOFT_ASKS,
     Account,
     Done,
+    Outlook,
     Prepared,
     Programmer,
     Values,
@@ -435,6 +436,7 @@ def _bolus(
     shown = screens.console()
     concentrations: list[int] = []
     agreed: list[int] = []
+    limits: list[str] = []  # that cut it
 
     def prepare(pump: Programmer) -> Prepared:
         volume_nl = pump.dose_volume_nl(dose)
@@ -450,6 +452,7 @@ def _bolus(
     def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
         therapy = pump.prescription()
         concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
+        limits[:] = _cut_by(pump.outlook(), prepared.echo, therapy) if therapy else []
         _check_warnings(_soft_words(prepared.echo, therapy), accept_warnings or not yes)
         return {key: value for key, value in prepared.echo.items() if key != "asks"}, therapy
 
@@ -457,6 +460,8 @@ def _bolus(
         screens.title(shown, f"Bolus from {whose(pump)}")
         echo, therapy = found
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
+        if echo["cut_nl"]:
+            screens.rows(shown, [("Cut", screens.cut_words(echo, therapy, limits))])
         for text in _soft_words(prepared.echo, therapy):
             screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can give it.")
@@ -470,9 +475,30 @@ def _bolus(
         mass_ng = None
         if concentrations:
             mass_ng = number(mass_of_volume_ng(done.echo["volume_nl"], *concentrations))
-        emit({**ordering.done_data(prepared, done, now), "mass_ng": mass_ng})
+        data = ordering.done_data(prepared, done, now)
+        emit({**data, "mass_ng": mass_ng, "cut_by": [_CUT_FIELDS[name] for name in limits]})
     else:
-        screens.outcome(shown, f"Started (record {done.event}).", now)
+        cut_nl = done.echo["cut_nl"]
+        rest = f": {format_volume_nl(cut_nl)} of what was asked for will not be given"
+        text = f"Started (record {done.event}){rest if cut_nl else ''}."
+        screens.outcome(shown, text, now)
+
+
+_CUT_FIELDS = {"1 h": "hour_nl", "24 h": "day_nl"}
+
+
+def _cut_by(ahead: Outlook, echo: Values, therapy: Therapy) -> list[str]:
+    """The limits that may have cut a bolus, by the time they are of: without those that leave
+    more than is given even with what the basal programme gives at the most."""
+    used_nl = {"hour_nl": ahead.hour_pl // 1000, "day_nl": ahead.day_pl // 1000}
+    least_nl = therapy.least_limits_nl
+    set_here = {span: name for span, name in _CUT_FIELDS.items() if getattr(therapy, name)}
+    close = [
+        span
+        for span, name in set_here.items()
+        if getattr(therapy, name) - used_nl[name] - least_nl[name] <= echo["volume_nl"]
+    ]
+    return (close or list(set_here)) if echo["cut_nl"] else []
 
 
 def _soft_words(echo: Values, therapy: Therapy | None) -> list[str]:

@@ -697,6 +697,18 @@ def _total_rows(
     return [(f"{what}, old", words(seen.old)), (f"{what}, new", new)]
 
 
+def cut_words(echo: Values, therapy: Therapy | None, spans: Sequence[str]) -> Text:
+    """What a bolus will not give of what was asked for, and by which limits: ``spans``, of 1 h or
+    24 h."""
+    cut = format_volume_nl(echo["cut_nl"])
+    if therapy is None:
+        return Text(f"{cut} of what was asked for will not be given", style=_BAD)
+    limits = {"1 h": therapy.hour_nl, "24 h": therapy.day_nl}
+    by = " or ".join(f"{format_volume_nl(limits[span])} in {span}" for span in spans)
+    text = f"{cut} = {mass(mass_of_volume_ng(echo['cut_nl'], therapy.concentration_ng_ml))}"
+    return Text(f"{text} of it will not be given: limit of {by}", style=_BAD)
+
+
 def stability_words(stability: Stability) -> str:
     """How long the drugs may stay, and who says so."""
     by = f"override: {stability.source}" if stability.overridden else stability.source

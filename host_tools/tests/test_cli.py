@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from cisterna import bench_speed, cli_therapy, finding, prescription, transport
+from cisterna import bench_speed, cli_therapy, finding, prescription, screens, transport, units
 from cisterna.bench_speed_emulated import EmulatedSpeed
 from cisterna.bench_speed_emulated import table as emulated_table
 from cisterna.bench_virtual import VirtualBench
@@ -419,6 +419,48 @@ def test_a_bolus_above_the_soft_limit_is_agreed_to_on_a_terminal(
     assert other.end() == 0
     assert "Started" in other.shown
     assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.requirement("DEL-5")
+@pytest.mark.parametrize(
+    ("limits", "cut_by", "says"),
+    [
+        ({"hour_nl": 100_000}, ["hour_nl"], "limit of 0.1 mL in 1 h"),
+        ({"hour_nl": 100_000, "day_nl": 900_000}, ["hour_nl"], "limit of 0.1 mL in 1 h"),
+        ({"hour_nl": 900_000, "day_nl": 300_000}, ["day_nl"], "limit of 0.3 mL in 24 h"),
+        (
+            {"hour_nl": 100_000, "day_nl": 300_000},
+            ["hour_nl", "day_nl"],
+            "limit of 0.1 mL in 1 h or 0.3 mL in 24 h",
+        ),
+    ],
+)
+def test_what_a_limit_cuts_off_a_bolus_is_told(
+    cisterna: Cisterna,
+    bench: VirtualBench,
+    tmp_path: Path,
+    limits: dict[str, int],
+    cut_by: list[str],
+    says: str,
+) -> None:
+    limited(cisterna, tmp_path, **limits)
+    order = ("bolus", "0.15 mL", "--over", "1 h", "--yes")
+    shown = cisterna(*order)
+    assert shown.code == 0
+    with bench.programmer() as pump:
+        given_nl = pump.status().bolus_pl // 1000
+    assert 0 < given_nl < 150_000
+    cut = units.format_volume_nl(150_000 - given_nl)
+    mass = screens.mass(Fraction(150_000 - given_nl, 2))
+    line = next(line for line in shown.out.splitlines() if line.startswith("  Cut "))
+    assert line.split(None, 1)[1] == f"{cut} = {mass} of it will not be given: {says}"
+    assert f"): {cut} of what was asked for will not be given." in shown.out
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    found = cisterna(*order, "--json").json
+    assert found["request"]["volume_nl"] == 150_000
+    assert found["echo"]["volume_nl"] + found["echo"]["cut_nl"] == 150_000
+    assert found["cut_by"] == cut_by
+    assert "Cut" not in cisterna("bolus", "1 uL", "--over", "1 min", "--yes").out
 
 
 def test_bolus_is_cancelled(cisterna: Cisterna, bench: VirtualBench) -> None:
