@@ -50,6 +50,11 @@ from cisterna.programmer import (
 from cisterna.run_samples import plain
 from pump_wire import messages
 
+# What a pump does not keep of the file that it was programmed with.
+_NOT_EXPORTED = (
+    "# As the pump has it. It keeps no profile, and of the stability the date, not days or fill: "
+    "see\n# to both before it is programmed again."
+)
 _LOOK_EVERY_S = 1.0  # while watching a bolus
 
 # Echo, prescription in force, stopped by command, bolus running.
@@ -355,7 +360,8 @@ def _export(where: str, port: str | None, as_json: bool) -> None:
         raise CisternaError(
             "the pump has no prescription to export", remedy="program one: cisterna program FILE"
         )
-    text = dumps(therapy)
+    first, rest = dumps(therapy).split("\n", 1)
+    text = f"{first}\n{_NOT_EXPORTED}\n{rest}"
     if where != "-":
         try:
             with Path(where).open("x", encoding="utf-8") as file:

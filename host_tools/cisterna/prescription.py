@@ -37,12 +37,12 @@ import re
 import sys
 from binascii import crc32
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from struct import pack, unpack_from
+from struct import calcsize, pack, unpack_from
 from typing import Any, cast
 
 if sys.version_info >= (3, 11):
@@ -69,7 +69,7 @@ from cisterna.dose import (
     dose_rate_ng_day,
     mass_of_volume_ng,
 )
-from cisterna.drugs import Stability
+from cisterna.drugs import Stability, fills
 from cisterna.errors import UsageError, quoted
 from cisterna.mixture import MOST_DRUGS, Drug, Mixture
 from pump_wire.messages import (
@@ -111,6 +111,7 @@ _DAY_MIN = 1_440
 _HOUR_LOOK_S = 3_600 + 2 * 600
 _DAY_LOOK_S = _DAY_S + 2 * 3_600
 _LIMIT_SLACK_NL = 4_000
+_MOST_WHY = STEPS_A_DAY * calcsize(STEP_FORMAT)  # octets of a part
 
 # Steps of a flex pattern: minute of the day it begins at, rate in nL/day.
 Pattern = tuple[tuple[int, int], ...]
@@ -172,8 +173,8 @@ class Therapy:
     table; ``rate_nl_day`` is the basal rate of SIMPLE_CONTINUOUS, that between the boluses of
     PERIODIC_BOLUS, else 0. ``week``: number of the pattern of each day, Monday first; with
     ``patterns`` only in FLEX. ``others``: the second to fourth drug. ``stable_why``: whose word
-    ``stable_until_s`` is, where it is not the table's, 52 octets at most. 0 is "not used" for all
-    that have it as their default. Raises TherapyError for values no pump can run; the volume
+    ``stable_until_s`` is, where it is not the drug table's; 52 octets at most. 0 is "not used" for
+    all that have it as their default. Raises TherapyError for values no pump can run; the volume
     limits are the pump's to check.
     """
 
@@ -214,6 +215,7 @@ class Therapy:
         self._check_flex()
         self._check_periodic()
         self._check_patient()
+        self._check_stability()
         for field in _LIMITS:
             if hasattr(self, field) and field not in ("rate_nl_day", "mode"):
                 self._check_range(field)
@@ -454,6 +456,16 @@ class Therapy:
             return
         raise TherapyError(field, f"{written} is {beyond} allowed, {format_field(field, limit)}")
 
+    def _check_stability(self) -> None:
+        octets = len(self.stable_why.encode(errors="replace"))
+        if octets > _MOST_WHY:
+            written = quoted(self.stable_why)
+            raise TherapyError(
+                "stable_why",
+                f"the reason {written} has {octets} octets, allowed are {_MOST_WHY}",
+                remedy="say it shorter: a pump keeps no more",
+            )
+
     def _check_others(self) -> None:
         for drug in self.others:
             self._check_drug(drug.name)
@@ -642,8 +654,30 @@ def loads(text: str, source: str = "prescription") -> LoadedPrescription:
     if reader.version(document) == 2:
         from cisterna.prescription_v2 import read
 
-        return read(reader, document)
-    return reader.read(document)
+        loaded = read(reader, document)
+    else:
+        loaded = reader.read(document)
+    notes = (*loaded.notes, *_stability_notes(loaded))
+    return dataclasses.replace(loaded, notes=notes)
+
+
+def _stability_notes(loaded: LoadedPrescription) -> Iterator[str]:
+    """What to tell of a stability that is nobody's word."""
+    therapy = loaded.therapy
+    if loaded.stability is not None or therapy.stable_why:
+        return
+    if therapy.stable_until_s:
+        yield (
+            "the drug's stability is a date without a reason, as a pump tells the drug table's: "
+            "if it is another, give the reason in [stability]"
+        )
+        return
+    names = frozenset(drug.name for drug in therapy.mixture.drugs)
+    if not fills(names):
+        yield (
+            f"the drug table does not have {' + '.join(sorted(names))}, so the pump will know no "
+            "date at which it expires: give days and a reason in [stability]"
+        )
 
 
 def dumps(therapy: Therapy) -> str:

@@ -577,6 +577,8 @@ def _therapy_lines(therapy: Therapy) -> list[_Line]:
             lines.append((name, format_volume_nl(value), value))
     if therapy.stable_until_s:
         lines.append(("Stable until", wall(therapy.stable_until_s), None))
+    if therapy.stable_why:
+        lines.append(("Stable because", plain(therapy.stable_why), None))
     return [
         *lines,
         ("Reservoir", format_volume_nl(therapy.capacity_nl), therapy.capacity_nl),

@@ -60,6 +60,9 @@ def therapies(draw: Callable[..., Any]) -> Therapy:
             "lockout_s": draw(st.integers(3_601, 86_400)),
             "patient_max": draw(st.integers(1, 24)),
         }
+    until = draw(st.just(0) | st.integers(1_577_836_800, 2**32 - 1))
+    whys = st.just("") | st.text(max_size=26).filter(lambda text: len(text.encode()) <= 52)
+    why = draw(whys.map(str.strip)) if until else draw(st.sampled_from(("", "40 d: our own")))
     others = draw(st.lists(st.tuples(names, st.integers(1, 10**12)), max_size=3))
     drug = draw(names)
     unique = {name: amount for name, amount in others if name != drug}
@@ -73,7 +76,8 @@ def therapies(draw: Callable[..., Any]) -> Therapy:
         others=tuple(Drug(name, amount) for name, amount in unique.items()),
         tubing_nl=draw(st.integers(0, 1_000_000)),
         catheter_nl=draw(st.integers(0, 1_000_000)),
-        stable_until_s=draw(st.just(0) | st.integers(1_577_836_800, 2**32 - 1)),
+        stable_until_s=until,
+        stable_why=why,
         soft_day_nl=draw(st.integers(0, 500_000_000)),
         **fields,
     )
@@ -396,6 +400,74 @@ def test_an_override_of_the_stability_keeps_its_reason() -> None:
     assert prescription.loads(text).stability == override(
         frozenset(("morphine", "bupivacaine")), 60, "our own measurement"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('days = 40\nreason = "our own"', "40 d: our own"),
+        ('until = 2027-01-31T12:00:00Z\nreason = "the label"', "the label"),
+    ],
+)
+def test_an_override_of_the_stability_is_shown_kept_and_exported(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path, text: str, why: str
+) -> None:
+    file, out = tmp_path / "rx.toml", tmp_path / "out.toml"
+    file.write_text(WHOLE.replace('fill = "any"', text))
+    assert why in cisterna("program", str(file), "--check").out
+    assert cisterna("clock", "--set").code == 0
+    shown = cisterna("program", str(file), "--yes", "--accept-warnings")
+    assert shown.code == 0
+    assert re.search(f"Stable because *{why}", shown.out)
+    with bench.programmer() as pump:
+        stored = pump.prescription()
+    assert stored is not None
+    assert stored.stable_why == why
+    assert cisterna("program", "--export", str(out)).code == 0
+    assert prescription.load(out).therapy == stored
+    assert "keeps no profile" in out.read_text()
+    assert "40 d" not in cisterna("program", str(out), "--check").out.replace(why, "")
+    again = cisterna("program", str(out), "--yes", "--json", "--accept-warnings")
+    assert again.code == 0
+    assert again.json["prescription"]["stable_why"] == why
+    assert not [note for note in again.json["notes"] if "reason" in note]
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        (f'days = 366\nreason = "{45 * "x"}"', 52),
+        (f'days = 366\nreason = "{22 * "ä"}x"', 52),
+        (f'until = 2027-01-31T12:00:00Z\nreason = "{52 * "x"}"', 52),
+    ],
+)
+def test_a_reason_longer_than_a_pump_keeps_is_refused(text: str, octets: int) -> None:
+    fits = prescription.loads(WHOLE.replace('fill = "any"', text)).therapy
+    assert len(fits.stable_why.encode()) == octets
+    with pytest.raises(PrescriptionError, match="has 53 octets, allowed are 52") as caught:
+        prescription.loads(WHOLE.replace('fill = "any"', text[:-1] + 'x"'))
+    assert caught.value.line == 31
+    with pytest.raises(TherapyError):
+        dataclasses.replace(fits, stable_why=53 * "x")
+
+
+def test_a_stability_that_is_nobodys_word_is_told(cisterna: Cisterna, tmp_path: Path) -> None:
+    file = tmp_path / "rx.toml"
+    file.write_text(WHOLE.replace('fill = "any"', "until = 2027-01-31T12:00:00Z"))
+    assert "note: the drug's stability is a date without a reason" in (
+        cisterna("program", str(file), "--check").out
+    )
+    for text in (
+        WHOLE.replace('[stability]\nfill = "any"', "").replace("bupivacaine", "levobupivacaine"),
+        prescription.shipped()["morphine"].read_text().replace('"morphine"', '"hydromorphone"'),
+    ):
+        file.write_text(text)
+        assert "note: the drug table does not have" in (
+            cisterna("program", str(file), "--check").out
+        )
+    for path in prescription.shipped().values():
+        notes = prescription.load(path).notes
+        assert not [note for note in notes if "stability" in note]
 
 
 def test_what_the_pump_runs_is_exported_whole(
