@@ -229,7 +229,7 @@ def _program(
         screens.rows(shown, rows)
         for text in loaded.notes:
             screens.note(shown, f"  note: {text}", "yellow")
-        for text in screens.ask_words(prepared.echo["asks"]):
+        for text in screens.ask_words(prepared.echo["asks"] | answers.agreed):
             screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can run it.")
 
@@ -256,7 +256,7 @@ def _program(
 
     def agree(prepared: Prepared) -> None:
         answers.total_nl = therapies[0].total_nl
-        answers.agreed = prepared.echo["asks"] & SOFT_ASKS
+        answers.agreed |= prepared.echo["asks"] & SOFT_ASKS
 
     def after(pump: Programmer, done: Done) -> None:
         pump.verify(therapies[0])
@@ -459,7 +459,8 @@ def _bolus(
         therapy = pump.prescription()
         concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
         limits[:] = _cut_by(pump.outlook(), prepared.echo, therapy) if therapy else []
-        _check_warnings(_soft_words(prepared.echo, therapy), accept_warnings or not yes)
+        soft = _soft_words(prepared.echo["asks"], prepared.echo, therapy)
+        _check_warnings(soft, accept_warnings or not yes)
         return {key: value for key, value in prepared.echo.items() if key != "asks"}, therapy
 
     def show(pump: Programmer, prepared: Prepared, found: tuple[Values, Therapy | None]) -> None:
@@ -468,12 +469,12 @@ def _bolus(
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
         if echo["cut_nl"]:
             screens.rows(shown, [("Cut", screens.cut_words(echo, therapy, limits))])
-        for text in _soft_words(prepared.echo, therapy):
+        for text in _soft_words(prepared.echo["asks"] | sum(agreed), echo, therapy):
             screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can give it.")
 
     def agree(prepared: Prepared) -> None:
-        agreed[:] = [prepared.echo["asks"] & SOFT_ASKS]
+        agreed.append(prepared.echo["asks"] & SOFT_ASKS)
 
     order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?", agree=agree)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
@@ -507,11 +508,10 @@ def _cut_by(ahead: Outlook, echo: Values, therapy: Therapy) -> list[str]:
     return (close or list(set_here)) if echo["cut_nl"] else []
 
 
-def _soft_words(echo: Values, therapy: Therapy | None) -> list[str]:
+def _soft_words(asks: int, echo: Values, therapy: Therapy | None) -> list[str]:
     """What must be agreed to before a bolus, with the soft limit."""
-    words = screens.ask_words(echo["asks"])
-    if therapy is None or not echo["asks"] & messages.ASK_SOFT_BOLUS:
-        return words
+    if therapy is None or not asks & messages.ASK_SOFT_BOLUS:
+        return screens.ask_words(asks)
     ng_ml = therapy.concentration_ng_ml
     given, limit = (
         f"{format_volume_nl(volume_nl)} = "

@@ -124,13 +124,9 @@ def test_the_new_total_is_typed_on_a_terminal_even_with_yes(
         assert pump.prescription() == (BACLOFEN if code else at(400_000))
 
 
-def test_what_was_shown_long_ago_is_read_and_shown_again(
-    bench: VirtualBench,
-    cisterna: Cisterna,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    assert cisterna("program", "baclofen", "--yes").code == 0
+@pytest.fixture
+def slow_reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Someone at a terminal who takes more than ten minutes for the first yes; what was asked."""
     now_s = [0.0]
     asked: list[str] = []
 
@@ -142,13 +138,40 @@ def test_what_was_shown_long_ago_is_read_and_shown_again(
     monkeypatch.setattr(ordering, "_terminal", lambda: True)
     monkeypatch.setattr(ordering, "_now_s", lambda: now_s[0])
     monkeypatch.setattr(ordering, "agreed", answer)
+    return asked
+
+
+def test_what_was_shown_long_ago_is_read_and_shown_again(
+    bench: VirtualBench, cisterna: Cisterna, slow_reader: list[str], tmp_path: Path
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
     shown = cisterna("program", written(tmp_path, "110 ug/day"))
     assert shown.code == 0
-    assert len(asked) == 2
+    assert len(slow_reader) == 2
     assert "What you saw is older than 10 minutes; it was read again:" in shown.out
     assert shown.out.count("24-h total, old") == 2
     with bench.programmer() as pump:
         assert pump.prescription() == at(220_000)
+
+
+def test_a_warning_is_shown_again_with_what_was_read_again(
+    bench: VirtualBench, cisterna: Cisterna, slow_reader: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "soft.toml"
+    file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, soft_bolus_nl=10_000)))
+    assert cisterna("program", str(file), "--yes").code == 0
+    fill = ("refill", "--measured", "0 mL", "--fill", "20 mL", "--drug", "baclofen 1 mg/mL")
+    assert cisterna(*fill, "--yes").code == 0
+    shown = cisterna("program", "baclofen")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("WARNING: the concentrations are not those of what is in the") == 2
+    assert shown.out.count("WARNING: a soft limit is raised or taken away") == 2
+    slow_reader.clear()
+    assert cisterna("program", str(file), "--yes", "--accept-warnings").code == 0
+    shown = cisterna("bolus", "20 ug", "--over", "10 min")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("is above the soft limit, 0.01 mL = 5 ug") == 2
+    assert bench.truth()["steps"] == 0
 
 
 def test_the_whole_comparison_fits_100_columns(
