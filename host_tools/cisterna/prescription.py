@@ -825,18 +825,25 @@ class Reader:
             return cast("dict[str, Any]", table)
         raise self.error(self.line(name), f"{name} is a value; it must be a table, [{name}]")
 
-    def check_keys(self, table: str, values: Mapping[str, Any], known: Mapping[str, bool]) -> None:
-        """Raise PrescriptionError for a key that is not known, or one that is missing."""
+    def check_keys(
+        self,
+        table: str,
+        values: Mapping[str, Any],
+        known: Mapping[str, bool],
+        at: tuple[str | int, ...] = (),
+    ) -> None:
+        """Raise PrescriptionError for a key that is not known, or one that is missing. ``at``:
+        keys that lead to ``values`` where that is not ``table``."""
         where = f" in [{table}]" if table else ""
         for key in values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 remedy = f"did you mean {near[0]}?" if near else f"keys{where}: {', '.join(known)}"
-                line = self.line(*filter(None, (table, key)))
+                line = self.line(*(at or filter(None, (table,))), key)
                 raise self.error(line, f"unknown key {quoted(key)}{where}", remedy)
         for key, required in known.items():
             if required and key not in values:
-                raise self.missing(table, key, "is the file cut short?")
+                raise self.missing(table, key, "is the file cut short?", at)
 
     def _therapy(
         self, drug: Mapping[str, Any], therapy: Mapping[str, Any], reservoir: Mapping[str, Any]
@@ -911,10 +918,12 @@ class Reader:
         except units.QuantityError as error:
             raise self.error(self.line(table, key), str(error), error.remedy) from error
 
-    def missing(self, table: str, key: str, remedy: str) -> PrescriptionError:
+    def missing(
+        self, table: str, key: str, remedy: str, at: tuple[str | int, ...] = ()
+    ) -> PrescriptionError:
         """Names the table's line where there is one, else the last line."""
         if table:
-            return self.error(self.line(table), f"[{table}] has no {key}", remedy)
+            return self.error(self.line(*(at or (table,))), f"[{table}] has no {key}", remedy)
         return self.error(self.end(), f"the file ends here and has no [{key}]", remedy)
 
     def line(self, *path: str | int) -> int:

@@ -251,7 +251,7 @@ class _File:
         found: list[Drug] = []
         for number, row in enumerate(cast("list[dict[str, Any]]", rows)):
             self._where = ("drug", number, "name")
-            reader.check_keys("drug", row, _KEYS["drug"])
+            reader.check_keys("drug", row, _KEYS["drug"], ("drug", number))
             name = self._text(row, "name")
             if ("concentration" in row) == ("ratio" in row):
                 raise UsageError(
@@ -430,7 +430,8 @@ class _File:
         if not isinstance(row, dict):
             raise UsageError(f"segment {number} is no table")
         values = cast("dict[str, Any]", row)
-        self._reader.check_keys("path", values, _KEYS["segment"])
+        at = ("path", "segments", number - 1)
+        self._reader.check_keys("path", values, _KEYS["segment"], at)
         return Segment(
             str(values.get("name", number)),
             units.parse_length(values["supplied"], name="supplied"),

@@ -335,6 +335,26 @@ def test_a_profiles_limit_below_the_therapy_is_found_too() -> None:
         prescription.loads(text)
 
 
+def test_a_misspelt_key_names_its_own_line() -> None:
+    lines = WHOLE.split("\n")
+    for number, line in enumerate(lines, 1):
+        for key in ("name = ", "ratio = ", "concentration = ", "segments = ", "max_per_day = "):
+            if line.startswith(key):
+                text = "\n".join([*lines[: number - 1], "x" + line, *lines[number:]])
+                with pytest.raises(PrescriptionError, match="unknown key") as caught:
+                    prescription.loads(text)
+                assert caught.value.line == number
+    two = WHOLE.replace("segments = [{", 'segments = [\n  { suplied = "1 cm" },\n  {')
+    with pytest.raises(PrescriptionError, match='unknown key "suplied"') as caught:
+        prescription.loads(two.replace('cm" }]', 'cm" },\n]'))
+    at = next(i for i, line in enumerate(lines, 1) if line.startswith("segments"))
+    assert at <= (caught.value.line or 0) <= at + 3  # of the array that it is in
+    last = WHOLE.replace('name = "bupivacaine"\n', "")
+    with pytest.raises(PrescriptionError, match="has no name") as caught:
+        prescription.loads(last)
+    assert caught.value.line in (6, 7, 8)
+
+
 # Every number of WHOLE and of a periodic bolus: text in the file, a unit that is not its own.
 PERIODIC = WHOLE.replace(
     WHOLE[WHOLE.index('mode = "flex"') : WHOLE.index("[patient]")],
