@@ -50,6 +50,8 @@ from cisterna.programmer import (
 from cisterna.run_samples import plain
 from pump_wire import messages
 
+# Octets of the reason for no bridge bolus that the pump keeps.
+_WHY = next(int(kind[1:]) for name, kind, *_ in messages.SET_PRESCRIPTION.request if name == "why")
 # What a pump does not keep of the file that it was programmed with.
 _NOT_EXPORTED = (
     "# As the pump has it. It keeps no profile, and of the stability the date, not days or fill: "
@@ -202,6 +204,11 @@ def _program(
 ) -> None:
     if answers.bridge and answers.no_bridge is not None:
         raise UsageError("--bridge and --no-bridge-because are two answers to one question")
+    if answers.no_bridge is not None and not 0 < len(answers.no_bridge.strip().encode()) <= _WHY:
+        raise UsageError(
+            f"--no-bridge-because {quoted(answers.no_bridge)} is empty or too long",
+            remedy=f'say why in at most {_WHY} octets: --no-bridge-because "another drug"',
+        )
     shown = screens.console()
     therapies = [loaded.therapy]  # with the date its drugs expire, once the pump was asked
     before: list[Therapy | None] = []

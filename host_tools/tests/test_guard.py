@@ -314,3 +314,33 @@ def test_the_day_of_the_largest_change_is_named(
     assert f"24-h total, new {largest}" in lines
     assert "Largest change -59.2 %, 1/2.45x (baclofen, Monday: 98 ug/day to 40 ug/day)" in lines
     assert bench.truth()["steps"] == 0
+
+
+# -- bridge or no bridge --------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("THE-4")
+@pytest.mark.parametrize("why", ["", "  ", 25 * "x", 13 * "ä"])
+def test_a_refused_bridge_needs_a_reason_that_the_pump_keeps(
+    cisterna: Cisterna, bench: VirtualBench, why: str
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    words = ("program", "baclofen_2000", "--yes", "--no-bridge-because")
+    refused = cisterna(*words, why)
+    assert refused.code == 2
+    assert "say why in at most 24 octets: --no-bridge-because" in refused.err
+    assert "--reason" not in refused.err
+    assert bench.truth()["steps"] == 0
+    assert cisterna(*words, 24 * "x", "--accept-warnings").code == 0
+
+
+def test_a_bridge_without_a_path_says_what_to_write(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    file = tmp_path / "rx.toml"
+    file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, concentration_ng_ml=550_000)))
+    refused = cisterna("program", str(file), "--yes", "--bridge")
+    assert refused.code == 1
+    assert 'say in the file what they hold, [path] with tubing = "0.15 mL"' in refused.err
+    assert bench.truth()["steps"] == 0
