@@ -214,7 +214,7 @@ _REFUSAL_REMEDIES = {
     "bridge_running": "wait until it is done, or cancel it: cisterna bridge --cancel",
     "clock_not_set": "set it: cisterna clock --set",
     "not_agreed": "see what is asked: cisterna program --help",
-    "bad_text": "say why in at most 32 octets: --reason scheduled",
+    "bad_text": "give it text that is not blank, and no name twice",
 }
 
 # Of a field outside its limit: (refusal, field).
@@ -227,6 +227,13 @@ _LIMIT_REMEDIES = {
     ("below_limit", "rate_nl_day"): "a bolus takes the place of the basal rate: "
     "give it less time, or a larger dose",
     ("below_limit", "volume_nl"): "give a larger dose",
+    (
+        "below_limit",
+        "catheter_nl",
+    ): "a bridge bolus fills tubing and catheter: say in the file what "
+    'they hold, [path] with tubing = "0.15 mL" and catheter = "0.176 mL" or segments',
+    ("bad_text", "reason"): "say why in at most 32 octets: --reason scheduled",
+    ("bad_text", "why"): "say why in at most 24 octets: --no-bridge-because",
 }
 
 

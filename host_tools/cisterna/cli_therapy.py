@@ -24,7 +24,7 @@ from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
 from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
-from cisterna.guard import guard
+from cisterna.guard import Guard, guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
 from cisterna.mixture import Drug, Mixture, mixed
 from cisterna.ordering import Order, Typed
@@ -41,6 +41,7 @@ from cisterna.programmer import (
     SOFT_ASKS,
     Account,
     Done,
+    Outlook,
     Prepared,
     Programmer,
     Values,
@@ -49,6 +50,13 @@ from cisterna.programmer import (
 from cisterna.run_samples import plain
 from pump_wire import messages
 
+# Octets of the reason for no bridge bolus that the pump keeps.
+_WHY = next(int(kind[1:]) for name, kind, *_ in messages.SET_PRESCRIPTION.request if name == "why")
+# What a pump does not keep of the file that it was programmed with.
+_NOT_EXPORTED = (
+    "# As the pump has it. It keeps no profile, and of the stability the date, not days or fill: "
+    "see\n# to both before it is programmed again."
+)
 _LOOK_EVERY_S = 1.0  # while watching a bolus
 
 # Echo, prescription in force, stopped by command, bolus running.
@@ -88,7 +96,8 @@ def program(
         str | None,
         typer.Option(
             metavar="RATE",
-            help='The new 24-h total, "100 ug/day": needed when a dose changes by more than 20 %.',
+            help='The new 24-h total, "100 ug/day": needed when a dose changes by more than 20 %; '
+            "with all patient boluses, where only that one does.",
         ),
     ] = None,
     accept_warnings: Annotated[
@@ -174,11 +183,15 @@ class _Answers:
                 "the concentration changes: tubing and catheter still hold the old one",
                 remedy="say --bridge, or --no-bridge-because and why",
             )
-        if yes and not self.accept_warnings and screens.ask_words(asks):
-            raise UsageError(
-                "; ".join(screens.ask_words(asks)),
-                remedy="agree on a terminal, or say --accept-warnings",
-            )
+        _check_warnings(screens.ask_words(asks), self.accept_warnings or not yes)
+
+
+def _check_warnings(warnings: list[str], accepted: bool) -> None:
+    """Raise UsageError for warnings that nobody can agree to."""
+    if warnings and not accepted:
+        raise UsageError(
+            "; ".join(warnings), remedy="agree on a terminal, or say --accept-warnings"
+        )
 
 
 def _program(
@@ -191,6 +204,11 @@ def _program(
 ) -> None:
     if answers.bridge and answers.no_bridge is not None:
         raise UsageError("--bridge and --no-bridge-because are two answers to one question")
+    if answers.no_bridge is not None and not 0 < len(answers.no_bridge.strip().encode()) <= _WHY:
+        raise UsageError(
+            f"--no-bridge-because {quoted(answers.no_bridge)} is empty or too long",
+            remedy=f'say why in at most {_WHY} octets: --no-bridge-because "another drug"',
+        )
     shown = screens.console()
     therapies = [loaded.therapy]  # with the date its drugs expire, once the pump was asked
     before: list[Therapy | None] = []
@@ -218,7 +236,7 @@ def _program(
         screens.rows(shown, rows)
         for text in loaded.notes:
             screens.note(shown, f"  note: {text}", "yellow")
-        for text in screens.ask_words(prepared.echo["asks"]):
+        for text in screens.ask_words(prepared.echo["asks"] | answers.agreed):
             screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can run it.")
 
@@ -228,23 +246,24 @@ def _program(
         next_event[:] = [status.next_event]
         stopped = status.stop_reason == messages.BY_COMMAND
         echo = {key: value for key, value in prepared.echo.items() if key != "asks"}
-        _same_totals(echo, before[0], therapies[0])
+        _same_totals(echo, guard(before[0], therapies[0]))
         answers.check(prepared.echo["asks"], yes)
         return echo, before[0], stopped, status.mode == messages.SINGLE_BOLUS
 
     def typed(found: _ProgramBasis) -> Typed:
         seen = guard(found[1], therapies[0])
+        what = "With all patient boluses the" if seen.with_patient else "The"
         return Typed(
             seen.must_be_typed,
-            "The dose changes by more than 20 %. Type the new 24-h total, as 100 ug/day:",
+            f"{what} dose changes by more than 20 %. Type the new {seen.asks_for}, as 100 ug/day:",
             seen.check,
-            f'--confirm-total "{format_dose_rate(therapies[0].day_total.mass_ng, digits=3)}"'
-            " if that is what you mean",
+            f'--confirm-total "{format_dose_rate(seen.typed_total.mass_ng, digits=3)}", the new '
+            f"{seen.asks_for}, if that is what you mean",
         )
 
     def agree(prepared: Prepared) -> None:
         answers.total_nl = therapies[0].total_nl
-        answers.agreed = prepared.echo["asks"] & SOFT_ASKS
+        answers.agreed |= prepared.echo["asks"] & SOFT_ASKS
 
     def after(pump: Programmer, done: Done) -> None:
         pump.verify(therapies[0])
@@ -291,15 +310,21 @@ def _program(
         screens.outcome(shown, text, now)
 
 
-def _same_totals(echo: Values, old: Therapy | None, new: Therapy) -> None:
-    """Raise CisternaError where the pump works out other 24-h totals than this programmer."""
-    for field, therapy in (("old_total_nl", old), ("new_total_nl", new)):
-        ours = 0 if therapy is None else therapy.total_nl
-        if echo[field] != ours:
+def _same_totals(echo: Values, ours: Guard) -> None:
+    """Raise CisternaError where the pump works out other 24-h totals than this programmer, or
+    another change of them."""
+    for field, therapy in (("old_total_nl", ours.old), ("new_total_nl", ours.new)):
+        total_nl = 0 if therapy is None else therapy.total_nl
+        if echo[field] != total_nl:
             raise CisternaError(
                 f"the pump works out a 24-h total of {format_volume_nl(echo[field])}, this "
-                f"programmer one of {format_volume_nl(ours)}: nothing was changed"
+                f"programmer one of {format_volume_nl(total_nl)}: nothing was changed"
             )
+    if echo["change_ppm"] != ours.change_ppm:
+        raise CisternaError(
+            f"the pump works out that the dose changes by {echo['change_ppm']} ppm, this "
+            f"programmer by {ours.change_ppm} ppm: nothing was changed"
+        )
 
 
 def not_given(pump: Programmer, first: int, done: Done) -> int:
@@ -342,7 +367,8 @@ def _export(where: str, port: str | None, as_json: bool) -> None:
         raise CisternaError(
             "the pump has no prescription to export", remedy="program one: cisterna program FILE"
         )
-    text = dumps(therapy)
+    first, rest = dumps(therapy).split("\n", 1)
+    text = f"{first}\n{_NOT_EXPORTED}\n{rest}"
     if where != "-":
         try:
             with Path(where).open("x", encoding="utf-8") as file:
@@ -377,6 +403,9 @@ def bolus(
     ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the running bolus.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the bolus is done.")] = False,
+    accept_warnings: Annotated[
+        bool, typer.Option("--accept-warnings", help="A bolus above the soft limit.")
+    ] = False,
     yes: Yes = False,
     port: Port = None,
     as_json: Json = False,
@@ -387,8 +416,8 @@ def bolus(
     concentration that the pump has.
     """
     if cancel:
-        if dose is not None or over is not None or watch:
-            raise UsageError("--cancel ends the running bolus and takes no dose, time or --watch")
+        if dose is not None or over is not None or watch or accept_warnings:
+            raise UsageError("--cancel ends the running bolus and takes no dose or other option")
         _cancel_bolus(port, yes, as_json)
         return
     if dose is None:
@@ -401,7 +430,7 @@ def bolus(
     over_us = units.parse_duration(
         over, *_limits(messages.START_BOLUS, "duration_us"), name="--over"
     )
-    _bolus(dose, over_us, port, yes, as_json)
+    _bolus(dose, over_us, accept_warnings, port, yes, as_json)
     if watch:
         _watch_bolus(port)
 
@@ -414,9 +443,13 @@ def _check_dose(dose: str) -> None:
         units.parse_mass(dose, 1, name="dose")
 
 
-def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) -> None:
+def _bolus(
+    dose: str, over_us: int, accept_warnings: bool, port: str | None, yes: bool, as_json: bool
+) -> None:
     shown = screens.console()
     concentrations: list[int] = []
+    agreed: list[int] = []
+    limits: list[str] = []  # that cut it
 
     def prepare(pump: Programmer) -> Prepared:
         volume_nl = pump.dose_volume_nl(dose)
@@ -427,28 +460,72 @@ def _bolus(dose: str, over_us: int, port: str | None, yes: bool, as_json: bool) 
                 f"concentration, above the highest allowed, {format_volume_nl(highest_nl)}",
                 remedy="give a smaller dose, or check its unit",
             )
-        return pump.prepare_bolus(volume_nl, over_us)
+        return pump.prepare_bolus(volume_nl, over_us, agreed=sum(agreed))
 
     def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
         therapy = pump.prescription()
         concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
-        return prepared.echo, therapy
+        limits[:] = _cut_by(pump.outlook(), prepared.echo, therapy) if therapy else []
+        soft = _soft_words(prepared.echo["asks"], prepared.echo, therapy)
+        _check_warnings(soft, accept_warnings or not yes)
+        return {key: value for key, value in prepared.echo.items() if key != "asks"}, therapy
 
-    def show(pump: Programmer, _: Prepared, found: tuple[Values, Therapy | None]) -> None:
+    def show(pump: Programmer, prepared: Prepared, found: tuple[Values, Therapy | None]) -> None:
         screens.title(shown, f"Bolus from {whose(pump)}")
         echo, therapy = found
         screens.rows(shown, _bolus_rows(dose, over_us, echo, therapy, interrogate(pump)))
+        if echo["cut_nl"]:
+            screens.rows(shown, [("Cut", screens.cut_words(echo, therapy, limits))])
+        for text in _soft_words(prepared.echo["asks"] | sum(agreed), echo, therapy):
+            screens.note(shown, f"  WARNING: {text}", "bold red")
         screens.note(shown, "  The pump checked it and can give it.")
 
-    order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?")
+    def agree(prepared: Prepared) -> None:
+        agreed.append(prepared.echo["asks"] & SOFT_ASKS)
+
+    order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?", agree=agree)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
         mass_ng = None
         if concentrations:
             mass_ng = number(mass_of_volume_ng(done.echo["volume_nl"], *concentrations))
-        emit({**ordering.done_data(prepared, done, now), "mass_ng": mass_ng})
+        data = ordering.done_data(prepared, done, now)
+        emit({**data, "mass_ng": mass_ng, "cut_by": [_CUT_FIELDS[name] for name in limits]})
     else:
-        screens.outcome(shown, f"Started (record {done.event}).", now)
+        cut_nl = done.echo["cut_nl"]
+        rest = f": {format_volume_nl(cut_nl)} of what was asked for will not be given"
+        text = f"Started (record {done.event}){rest if cut_nl else ''}."
+        screens.outcome(shown, text, now)
+
+
+_CUT_FIELDS = {"1 h": "hour_nl", "24 h": "day_nl"}
+
+
+def _cut_by(ahead: Outlook, echo: Values, therapy: Therapy) -> list[str]:
+    """The limits that may have cut a bolus, by the time they are of: without those that leave
+    more than is given even with what the basal programme gives at the most."""
+    used_nl = {"hour_nl": ahead.hour_pl // 1000, "day_nl": ahead.day_pl // 1000}
+    least_nl = therapy.least_limits_nl
+    set_here = {span: name for span, name in _CUT_FIELDS.items() if getattr(therapy, name)}
+    close = [
+        span
+        for span, name in set_here.items()
+        if getattr(therapy, name) - used_nl[name] - least_nl[name] <= echo["volume_nl"]
+    ]
+    return (close or list(set_here)) if echo["cut_nl"] else []
+
+
+def _soft_words(asks: int, echo: Values, therapy: Therapy | None) -> list[str]:
+    """What must be agreed to before a bolus, with the soft limit."""
+    if therapy is None or not asks & messages.ASK_SOFT_BOLUS:
+        return screens.ask_words(asks)
+    ng_ml = therapy.concentration_ng_ml
+    given, limit = (
+        f"{format_volume_nl(volume_nl)} = "
+        f"{format_mass(mass_of_volume_ng(volume_nl, ng_ml), digits=6)}"
+        for volume_nl in (echo["volume_nl"], therapy.soft_bolus_nl)
+    )
+    return [f"the bolus, {given}, is above the soft limit, {limit}"]
 
 
 def _bolus_rows(
@@ -477,6 +554,7 @@ def _bolus_rows(
         ("Rate", during),
         ("", f"in place of the basal rate: {instead}"),
         ("Residual after it", f"{screens.volume(after_pl)} expected"),
+        *screens.not_prescribed_rows(therapy, seen.reservoir),
     ]
 
 

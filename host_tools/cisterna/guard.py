@@ -1,5 +1,6 @@
 """The guard on a change of dose: 24-h totals, old and new, of every drug on every day of the week,
-and what has to be typed where one of them changes by more than 20 %.
+without and with all patient boluses, and what has to be typed where one of them changes by more
+than 20 %.
 
 60 ug a day typed as 60 ug an hour is 24 times the dose, and each number of it is inside every
 limit. What shows it is the total of a day, beside the old one.
@@ -13,7 +14,7 @@ from typing import Any
 
 from cisterna import units
 from cisterna.amounts import exact_decimal, format_dose_rate, format_rate
-from cisterna.dose import mass_of_volume_ng
+from cisterna.dose import DayTotal, mass_of_volume_ng
 from cisterna.errors import UsageError, quoted
 from cisterna.prescription import Therapy
 from pump_wire.messages import FLEX
@@ -22,6 +23,7 @@ MOST_UNTYPED = Fraction(1, 5)  # of the old total
 
 _MASS_DIGITS = 3  # decimals that totals are shown with, and may be typed with
 _VOLUME_DIGITS = 6
+_MOST_PPM = (1 << 32) - 1  # what the pump tells of a change from nothing
 
 
 class WrongTotal(UsageError):
@@ -30,13 +32,15 @@ class WrongTotal(UsageError):
 
 @dataclass(frozen=True)
 class DoseChange:
-    """The largest change among all drugs and days: ``old_ng`` and ``new_ng`` of ``drug`` on
-    ``weekday`` (0 Monday). ``factor``: new / old, None from nothing."""
+    """A change: ``old_ng`` and ``new_ng`` of ``drug`` in 24 hours of ``weekday`` (0 Monday), with
+    volumes to the nearest nL as the pump counts them. ``with_patient``: with all patient boluses.
+    """
 
     drug: str
     weekday: int
     old_ng: Fraction
     new_ng: Fraction
+    with_patient: bool = False
 
     @property
     def factor(self) -> Fraction | None:
@@ -47,6 +51,11 @@ class DoseChange:
     def relative(self) -> Fraction | None:
         """(new - old) / old; None where there was nothing."""
         return (self.new_ng - self.old_ng) / self.old_ng if self.old_ng else None
+
+    @property
+    def large(self) -> bool:
+        """True above 20 %."""
+        return abs(self.new_ng - self.old_ng) > MOST_UNTYPED * self.old_ng
 
     @property
     def words(self) -> str:
@@ -72,31 +81,66 @@ def change_words(old: int | Fraction, new: int | Fraction) -> str:
 
 @dataclass(frozen=True)
 class Guard:
-    """``old``: None when nothing was ever prescribed, and then nothing has to be typed."""
+    """``old``: None when nothing was ever prescribed, and then nothing has to be typed.
+    ``change``: the largest of all; ``basal``: the largest without patient boluses."""
 
     old: Therapy | None
     new: Therapy
     change: DoseChange | None
+    basal: DoseChange | None
 
     @property
     def must_be_typed(self) -> bool:
         """True where a drug's dose on some day changes by more than 20 %."""
-        change = self.change
-        if self.old is None or change is None or change.old_ng == change.new_ng:
-            return False
-        return change.relative is None or abs(change.relative) > MOST_UNTYPED
+        return self.change is not None and self.change.large
+
+    @property
+    def with_patient(self) -> bool:
+        """True where the total to be typed is that with all patient boluses: no other changes by
+        more than 20 %."""
+        return self.must_be_typed and self.basal is not None and not self.basal.large
+
+    @property
+    def has_patient(self) -> bool:
+        """True where there are patient boluses, before or after."""
+        return any(each is not None and each.patients_nl for each in (self.old, self.new))
+
+    @property
+    def change_ppm(self) -> int:
+        """The largest change as the pump tells it in its echo."""
+        if self.change is None:
+            return _MOST_PPM if self.new.total_nl else 0
+        relative = self.change.relative
+        if relative is None:
+            return _MOST_PPM if self.change.new_ng else 0
+        return min(_MOST_PPM, -(-abs(relative) * 1_000_000 // 1))
+
+    @property
+    def typed_total(self) -> DayTotal:
+        """The new total of 24 hours that is to be typed."""
+        return all_boluses(self.new) if self.with_patient else self.new.day_total
+
+    @property
+    def asks_for(self) -> str:
+        """What is to be typed, in words."""
+        if self.with_patient:
+            return "24-h total with all patient boluses"
+        return "24-h total"
 
     @property
     def total_words(self) -> str:
         """The new total of 24 hours, as it may be typed."""
-        total = self.new.day_total
+        total = self.typed_total
         mass = format_dose_rate(total.mass_ng, digits=_MASS_DIGITS)
-        return f"{mass} of {self.new.drug} ({format_rate(total.volume_nl, digits=_VOLUME_DIGITS)})"
+        words = (
+            f"{mass} of {self.new.drug} ({format_rate(total.volume_nl, digits=_VOLUME_DIGITS)})"
+        )
+        return f"{words} with all patient boluses" if self.with_patient else words
 
     def check(self, typed: str) -> None:
-        """Raise WrongTotal unless ``typed`` is the new 24-h total: as a dose rate of the first
-        drug or as a rate, exactly or as it is shown."""
-        total = self.new.day_total
+        """Raise WrongTotal unless ``typed`` is ``typed_total``: as a dose rate of the first drug
+        or as a rate, exactly or as it is shown."""
+        total = self.typed_total
         if units.is_rate(typed):
             amount: int = units.parse_rate(typed, name="24-h total")
             exact, digits, scale = total.volume_nl, _VOLUME_DIGITS, 1_000_000
@@ -107,56 +151,89 @@ class Guard:
             scale = {"mg/day": 1_000_000, "ug/day": 1_000, "ng/day": 1}[shown.split(" ")[1]]
         rounded = Fraction(round(exact * 10**digits / scale) * scale, 10**digits)
         if amount not in (exact, rounded):
+            delivered = "could be" if self.with_patient else "would be"
             raise WrongTotal(
-                f"24-h total {quoted(typed)} is not what would be delivered, {self.total_words}",
+                f"24-h total {quoted(typed)} is not what {delivered} delivered, "
+                f"{self.total_words}",
                 remedy="look at the totals again: is a rate a day typed as one an hour?",
             )
 
     def as_data(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        change = self.change
-        old = self.old.day_total if self.old is not None else None
-        new = self.new.day_total
-        factor = change.factor if change is not None else None
-        relative = change.relative if change is not None else None
         return {
-            "old_day_volume_nl": None if old is None else float(old.volume_nl),
-            "new_day_volume_nl": float(new.volume_nl),
-            "old_day_mass_ng": None if old is None else float(old.mass_ng),
-            "new_day_mass_ng": float(new.mass_ng),
-            "largest_change": None
-            if change is None
-            else {
-                "drug": change.drug,
-                "weekday": change.weekday,
-                "old_ng": float(change.old_ng),
-                "new_ng": float(change.new_ng),
-                "percent": None if relative is None else float(100 * relative),
-                "factor": None if factor is None else float(factor),
-                "words": change.words,
-            },
+            **_totals("day", self.old and self.old.day_total, self.new.day_total),
+            **_totals(
+                "day_with_patient", self.old and all_boluses(self.old), all_boluses(self.new)
+            ),
+            "largest_change": _change_data(self.change),
+            "largest_change_without_patient": _change_data(self.basal),
             "must_be_typed": self.must_be_typed,
+            "typed_with_patient": self.with_patient,
         }
+
+
+def all_boluses(therapy: Therapy) -> DayTotal:
+    """What 24 hours deliver with all patient boluses; the largest day."""
+    volume = therapy.day_total.volume_nl + therapy.patients_nl
+    return DayTotal(volume, mass_of_volume_ng(volume, therapy.concentration_ng_ml))
+
+
+def _totals(what: str, old: DayTotal | None, new: DayTotal) -> dict[str, float | None]:
+    return {
+        f"old_{what}_volume_nl": None if old is None else float(old.volume_nl),
+        f"new_{what}_volume_nl": float(new.volume_nl),
+        f"old_{what}_mass_ng": None if old is None else float(old.mass_ng),
+        f"new_{what}_mass_ng": float(new.mass_ng),
+    }
+
+
+def _change_data(change: DoseChange | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    factor, relative = change.factor, change.relative
+    return {
+        "drug": change.drug,
+        "weekday": change.weekday,
+        "with_patient": change.with_patient,
+        "old_ng": float(change.old_ng),
+        "new_ng": float(change.new_ng),
+        "percent": None if relative is None else float(100 * relative),
+        "factor": None if factor is None else float(factor),
+        "words": change.words,
+    }
 
 
 def guard(old: Therapy | None, new: Therapy) -> Guard:
     """What changes from ``old`` to ``new``."""
     if old is None:
-        return Guard(None, new, None)
+        return Guard(None, new, None, None)
+    basal = _changes(old, new, with_patient=False)
+    largest = max(basal, key=_size)
+    return Guard(
+        old, new, max([largest, *_changes(old, new, with_patient=True)], key=_size), largest
+    )
+
+
+def _changes(old: Therapy, new: Therapy, *, with_patient: bool) -> list[DoseChange]:
+    """The change of every drug on every day that differs from the others."""
     before = {drug.name: drug.concentration_ng_ml for drug in old.mixture.drugs}
     after = {drug.name: drug.concentration_ng_ml for drug in new.mixture.drugs}
-    days = range(7 if FLEX in (old.mode, new.mode) else 1)
-    changes = [
+
+    def dose_ng(therapy: Therapy, day: int, ng_ml: int | Fraction) -> Fraction:
+        volume_nl = int(therapy.day_volume_nl(day) + Fraction(1, 2))
+        return mass_of_volume_ng(volume_nl + with_patient * therapy.patients_nl, ng_ml)
+
+    return [
         DoseChange(
             name,
             day,
-            mass_of_volume_ng(old.day_volume_nl(day), before.get(name, 0)),
-            mass_of_volume_ng(new.day_volume_nl(day), after.get(name, 0)),
+            dose_ng(old, day, before.get(name, 0)),
+            dose_ng(new, day, after.get(name, 0)),
+            with_patient,
         )
-        for day in days
+        for day in range(7 if FLEX in (old.mode, new.mode) else 1)
         for name in dict.fromkeys([*after, *before])
     ]
-    return Guard(old, new, max(changes, key=_size))
 
 
 def _size(change: DoseChange) -> Fraction:

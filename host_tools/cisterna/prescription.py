@@ -36,11 +36,13 @@ import json
 import re
 import sys
 from binascii import crc32
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
-from struct import pack, unpack_from
+from struct import calcsize, pack, unpack_from
 from typing import Any, cast
 
 if sys.version_info >= (3, 11):
@@ -67,7 +69,7 @@ from cisterna.dose import (
     dose_rate_ng_day,
     mass_of_volume_ng,
 )
-from cisterna.drugs import Stability
+from cisterna.drugs import Stability, fills
 from cisterna.errors import UsageError, quoted
 from cisterna.mixture import MOST_DRUGS, Drug, Mixture
 from pump_wire.messages import (
@@ -105,6 +107,11 @@ ALL_MODE_NAMES = {
 }
 _DAY_S = 86_400
 _DAY_MIN = 1_440
+# How far the pump looks back for the most in an hour and in a day, and what it adds to that.
+_HOUR_LOOK_S = 3_600 + 2 * 600
+_DAY_LOOK_S = _DAY_S + 2 * 3_600
+_LIMIT_SLACK_NL = 4_000
+_MOST_WHY = STEPS_A_DAY * calcsize(STEP_FORMAT)  # octets of a part
 
 # Steps of a flex pattern: minute of the day it begins at, rate in nL/day.
 Pattern = tuple[tuple[int, int], ...]
@@ -166,8 +173,8 @@ class Therapy:
     table; ``rate_nl_day`` is the basal rate of SIMPLE_CONTINUOUS, that between the boluses of
     PERIODIC_BOLUS, else 0. ``week``: number of the pattern of each day, Monday first; with
     ``patterns`` only in FLEX. ``others``: the second to fourth drug. ``stable_why``: whose word
-    ``stable_until_s`` is, where it is not the table's, 52 octets at most. 0 is "not used" for all
-    that have it as their default. Raises TherapyError for values no pump can run; the volume
+    ``stable_until_s`` is, where it is not the drug table's; 52 octets at most. 0 is "not used" for
+    all that have it as their default. Raises TherapyError for values no pump can run; the volume
     limits are the pump's to check.
     """
 
@@ -208,6 +215,7 @@ class Therapy:
         self._check_flex()
         self._check_periodic()
         self._check_patient()
+        self._check_stability()
         for field in _LIMITS:
             if hasattr(self, field) and field not in ("rate_nl_day", "mode"):
                 self._check_range(field)
@@ -331,6 +339,44 @@ class Therapy:
             return 0
         return self.patient_nl * min(self.patient_max, -(-_DAY_S // self.lockout_s))
 
+    def most_nl(self, span_s: int) -> int:
+        """Most that the basal programme gives in any ``span_s`` seconds, as the pump counts it:
+        rounded up. Up to a week."""
+        if self.mode == PERIODIC_BOLUS:
+            whole, rest = divmod(span_s, self.interval_s)
+            rate = (self.bolus_nl * _DAY_S + self.bolus_s // 2) // self.bolus_s
+            part = min(self.bolus_nl, -(-rest * rate // _DAY_S))
+            return whole * self.bolus_nl + part - (-self.rate_nl_day * span_s // _DAY_S)
+        if self.mode != FLEX:
+            return -(-self.basal_rate_nl_day * span_s // _DAY_S)
+        edges = [
+            ((day * _DAY_MIN + minute) * 60, rate)
+            for day in range(14)
+            for minute, rate in self.steps(day % 7)
+        ]
+        begins = [at for at, _ in edges]
+        before = [0]  # given up to each edge, in nL/day x s
+        for (at, rate), (end, _) in pairwise([*edges, (14 * _DAY_S, 0)]):
+            before.append(before[-1] + rate * (end - at))
+
+        def given(until_s: int) -> int:
+            last = bisect_right(begins, until_s) - 1
+            return before[last] + edges[last][1] * (until_s - begins[last])
+
+        # The most is in a span that begins or ends where a step does.
+        starts = {*begins, *(at - span_s for at in begins)}
+        inside = [start for start in starts if 0 <= start <= 14 * _DAY_S - span_s]
+        return -(-max(given(start + span_s) - given(start) for start in inside) // _DAY_S)
+
+    @property
+    def least_limits_nl(self) -> dict[str, int]:
+        """The least that the pump takes as hour_nl and day_nl: what the basal programme gives in
+        the time that it looks back over, and a little."""
+        return {
+            "hour_nl": self.most_nl(_HOUR_LOOK_S) + _LIMIT_SLACK_NL,
+            "day_nl": self.most_nl(_DAY_LOOK_S) + _LIMIT_SLACK_NL,
+        }
+
     @property
     def path_nl(self) -> int:
         """Volume of tubing and catheter, 0 when neither is known."""
@@ -409,6 +455,16 @@ class Therapy:
         else:
             return
         raise TherapyError(field, f"{written} is {beyond} allowed, {format_field(field, limit)}")
+
+    def _check_stability(self) -> None:
+        octets = len(self.stable_why.encode(errors="replace"))
+        if octets > _MOST_WHY:
+            written = quoted(self.stable_why)
+            raise TherapyError(
+                "stable_why",
+                f"the reason {written} has {octets} octets, allowed are {_MOST_WHY}",
+                remedy="say it shorter: a pump keeps no more",
+            )
 
     def _check_others(self) -> None:
         for drug in self.others:
@@ -598,8 +654,30 @@ def loads(text: str, source: str = "prescription") -> LoadedPrescription:
     if reader.version(document) == 2:
         from cisterna.prescription_v2 import read
 
-        return read(reader, document)
-    return reader.read(document)
+        loaded = read(reader, document)
+    else:
+        loaded = reader.read(document)
+    notes = (*loaded.notes, *_stability_notes(loaded))
+    return dataclasses.replace(loaded, notes=notes)
+
+
+def _stability_notes(loaded: LoadedPrescription) -> Iterator[str]:
+    """What to tell of a stability that is nobody's word."""
+    therapy = loaded.therapy
+    if loaded.stability is not None or therapy.stable_why:
+        return
+    if therapy.stable_until_s:
+        yield (
+            "the drug's stability is a date without a reason, as a pump tells the drug table's: "
+            "if it is another, give the reason in [stability]"
+        )
+        return
+    names = frozenset(drug.name for drug in therapy.mixture.drugs)
+    if not fills(names):
+        yield (
+            f"the drug table does not have {' + '.join(sorted(names))}, so the pump will know no "
+            "date at which it expires: give days and a reason in [stability]"
+        )
 
 
 def dumps(therapy: Therapy) -> str:
@@ -747,18 +825,25 @@ class Reader:
             return cast("dict[str, Any]", table)
         raise self.error(self.line(name), f"{name} is a value; it must be a table, [{name}]")
 
-    def check_keys(self, table: str, values: Mapping[str, Any], known: Mapping[str, bool]) -> None:
-        """Raise PrescriptionError for a key that is not known, or one that is missing."""
+    def check_keys(
+        self,
+        table: str,
+        values: Mapping[str, Any],
+        known: Mapping[str, bool],
+        at: tuple[str | int, ...] = (),
+    ) -> None:
+        """Raise PrescriptionError for a key that is not known, or one that is missing. ``at``:
+        keys that lead to ``values`` where that is not ``table``."""
         where = f" in [{table}]" if table else ""
         for key in values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 remedy = f"did you mean {near[0]}?" if near else f"keys{where}: {', '.join(known)}"
-                line = self.line(*filter(None, (table, key)))
+                line = self.line(*(at or filter(None, (table,))), key)
                 raise self.error(line, f"unknown key {quoted(key)}{where}", remedy)
         for key, required in known.items():
             if required and key not in values:
-                raise self.missing(table, key, "is the file cut short?")
+                raise self.missing(table, key, "is the file cut short?", at)
 
     def _therapy(
         self, drug: Mapping[str, Any], therapy: Mapping[str, Any], reservoir: Mapping[str, Any]
@@ -833,10 +918,12 @@ class Reader:
         except units.QuantityError as error:
             raise self.error(self.line(table, key), str(error), error.remedy) from error
 
-    def missing(self, table: str, key: str, remedy: str) -> PrescriptionError:
+    def missing(
+        self, table: str, key: str, remedy: str, at: tuple[str | int, ...] = ()
+    ) -> PrescriptionError:
         """Names the table's line where there is one, else the last line."""
         if table:
-            return self.error(self.line(table), f"[{table}] has no {key}", remedy)
+            return self.error(self.line(*(at or (table,))), f"[{table}] has no {key}", remedy)
         return self.error(self.end(), f"the file ends here and has no [{key}]", remedy)
 
     def line(self, *path: str | int) -> int:

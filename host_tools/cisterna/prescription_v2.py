@@ -40,8 +40,10 @@ TOML, UTF-8, with the limits of format 1 (``cisterna.prescription``)::
     [stability]                     # one of three; may be left out: not known
     fill = "any"                    # the drug table's days: any, first, undiluted, diluted
     # days = 60                     # or others than the table's, which needs
-    # reason = "pharmacy's own"     #   a reason, up to 100 characters
-    # until = 2027-01-31T12:00:00Z  # or a date, as a pump tells it
+    # reason = "pharmacy's own"     #   a reason; the pump keeps both: "60 d: pharmacy's own",
+    #                               #   up to 52 octets
+    # until = 2027-01-31T12:00:00Z  # or a date, as a pump tells it; with its reason if it is
+    #                               #   not the table's
 
     [path]                          # may be left out: not known, and then no prime and no bridge
     tubing = "0.15 mL"              # as measured; the profile's when left out
@@ -104,7 +106,7 @@ from pump_wire.messages import FLEX, PERIODIC_BOLUS, SIMPLE_CONTINUOUS
 
 _FORMAT = 2
 _S_US = 1_000_000
-_MOST_REASON = 100
+_OVERRIDE = re.compile(r"([0-9]+) d: (.+)", re.DOTALL)  # as a pump keeps days and a reason
 
 # Table: key: True if it must be there.
 _TOP = {
@@ -158,6 +160,7 @@ _PLACES = {
     "tubing_nl": ("path", "tubing"),
     "catheter_nl": ("path",),
     "stable_until_s": ("stability", "until"),
+    "stable_why": ("stability", "reason"),
     "low_mark_nl": ("reservoir",),
     "capacity_nl": ("reservoir", "capacity"),
 }
@@ -214,7 +217,7 @@ class _File:
             **self._limits(tables.get("limits", {}), pump),
             **self._path(tables.get("path"), pump),
         }
-        stability, fields["stable_until_s"] = self._stability(
+        stability, fields["stable_until_s"], fields["stable_why"] = self._stability(
             tables.get("stability"), frozenset(drug.name for drug in mixture)
         )
         fields["low_mark_nl"] = self._volume(
@@ -233,6 +236,7 @@ class _File:
             others=tuple(others),
             **fields,
         )
+        self._check_limits(therapy, tables.get("limits", {}), pump)
         name = None if pump is None else pump.name
         return LoadedPrescription(therapy, self._wanted, tuple(self._notes), stability, name)
 
@@ -247,7 +251,7 @@ class _File:
         found: list[Drug] = []
         for number, row in enumerate(cast("list[dict[str, Any]]", rows)):
             self._where = ("drug", number, "name")
-            reader.check_keys("drug", row, _KEYS["drug"])
+            reader.check_keys("drug", row, _KEYS["drug"], ("drug", number))
             name = self._text(row, "name")
             if ("concentration" in row) == ("ratio" in row):
                 raise UsageError(
@@ -386,6 +390,24 @@ class _File:
             fields[f"{key}_nl"] = self._dose(table, "limits", key)
         return fields
 
+    def _check_limits(
+        self, therapy: Therapy, table: Mapping[str, Any], pump: Profile | None
+    ) -> None:
+        """Raise UsageError where a limit has no room for the therapy's own basal programme."""
+        least_nl = therapy.least_limits_nl
+        for key, span in (("hour", "1 h"), ("day", "24 h")):
+            limit_nl = getattr(therapy, f"{key}_nl")
+            if not limit_nl or limit_nl >= least_nl[f"{key}_nl"]:
+                continue
+            own = key in table or pump is None
+            self._where = ("limits", key) if own else ("reservoir", "profile")
+            whose = "" if own else f" of the {cast('Profile', pump).name} pump"
+            raise UsageError(
+                f"the limit{whose} of {format_volume_nl(limit_nl)} in {span} has no room for the "
+                f"therapy itself, which needs {format_volume_nl(least_nl[f'{key}_nl'])} at least",
+                remedy=f"give {'more' if own else 'another'} in [limits], {key}, or less drug",
+            )
+
     def _path(self, table: Mapping[str, Any] | None, pump: Profile | None) -> dict[str, Any]:
         tubing_nl = pump.tubing_nl if pump is not None else 0
         if table is None:
@@ -408,7 +430,8 @@ class _File:
         if not isinstance(row, dict):
             raise UsageError(f"segment {number} is no table")
         values = cast("dict[str, Any]", row)
-        self._reader.check_keys("path", values, _KEYS["segment"])
+        at = ("path", "segments", number - 1)
+        self._reader.check_keys("path", values, _KEYS["segment"], at)
         return Segment(
             str(values.get("name", number)),
             units.parse_length(values["supplied"], name="supplied"),
@@ -418,25 +441,27 @@ class _File:
 
     def _stability(
         self, table: Mapping[str, Any] | None, names: frozenset[str]
-    ) -> tuple[Stability | None, int]:
-        """How long the drugs are stable, and until when if that is what the file says, else 0."""
+    ) -> tuple[Stability | None, int, str]:
+        """How long the drugs are stable, until when if that is what the file says, else 0, and
+        whose word it is where it is not the table's."""
         if table is None:
-            return None, 0
+            return None, 0, ""
         self._where = ("stability",)
         if sum(key in table for key in ("fill", "days", "until")) != 1:
             raise UsageError("stability is exactly one of fill, days with reason, until")
+        reason = self._text({"reason": "", **table}, "reason").strip()
         if "until" in table:
             until = table["until"]
             if not isinstance(until, datetime) or until.tzinfo is None:
                 raise UsageError(f"until {as_written(until)} is no date and time with its zone")
-            return None, round(until.timestamp())
+            return None, round(until.timestamp()), reason
         if "days" in table:
-            days, reason = table["days"], self._text({"reason": "", **table}, "reason")
+            days = table["days"]
             if type(days) is not int:
                 raise UsageError(f"days {as_written(days)} is no whole number")
-            if len(reason) > _MOST_REASON:
-                raise UsageError(f"the reason is longer than {_MOST_REASON} characters")
-            return drugs.override(names, days, reason), 0
+            return drugs.override(names, days, reason), 0, f"{days} d: {reason}"
+        if reason:
+            raise UsageError("a reason goes with days or until", "fill is the drug table's word")
         fill = self._text(table, "fill")
         found = drugs.stability(names, None if fill == drugs.ANY_FILL else fill)
         if found is None:
@@ -444,7 +469,7 @@ class _File:
                 f"the drug table has no {' + '.join(sorted(names))}",
                 remedy="give days and a reason in [stability]",
             )
-        return found, 0
+        return found, 0, ""
 
     # -- values -------------------------------------------------------------------------------
 
@@ -531,9 +556,7 @@ def dumps(therapy: Therapy) -> str:
         if getattr(therapy, f"{key}_nl")
     ]
     lines += ["", "[limits]", *limits] if limits else []
-    if therapy.stable_until_s:
-        until = datetime.fromtimestamp(therapy.stable_until_s, timezone.utc)
-        lines += ["", "[stability]", f"until = {until:%Y-%m-%dT%H:%M:%SZ}"]
+    lines += _stability_lines(therapy)
     if therapy.path_nl:
         lines += [
             "",
@@ -548,6 +571,23 @@ def dumps(therapy: Therapy) -> str:
         f'capacity = "{format_volume_nl(therapy.capacity_nl)}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stability_lines(therapy: Therapy) -> list[str]:
+    why = _text(therapy.stable_why)
+    if therapy.stable_until_s:
+        until = datetime.fromtimestamp(therapy.stable_until_s, timezone.utc)
+        lines = ["", "[stability]", f"until = {until:%Y-%m-%dT%H:%M:%SZ}"]
+        return [*lines, f"reason = {why}"] if therapy.stable_why else lines
+    override = _OVERRIDE.fullmatch(therapy.stable_why)
+    if override is None:
+        return ["", f"# stability: {why}"] if therapy.stable_why else []
+    return ["", "[stability]", f"days = {override[1]}", f"reason = {_text(override[2])}"]
+
+
+def _text(text: str) -> str:
+    """As TOML has it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _rate_words(therapy: Therapy, rate: int) -> str:

@@ -845,17 +845,22 @@ class Programmer:
             )
         return volume_of_mass_nl(amount, therapy.concentration_ng_ml)
 
-    def prepare_bolus(self, dose: str | int, over: str | int) -> Prepared:
-        """Prepare a single bolus. ``dose``: nL, or text with a unit; ``over``: us, or text."""
+    def prepare_bolus(self, dose: str | int, over: str | int, *, agreed: int = 0) -> Prepared:
+        """Prepare a single bolus. ``dose``: nL, or text with a unit; ``over``: us, or text.
+
+        The echo's ``asks`` are what is still to be agreed to, ASK_SOFT_BOLUS; ``agreed``: its
+        bits.
+        """
         volume_nl = self.dose_volume_nl(dose) if isinstance(dose, str) else dose
         duration_us = units.parse_duration(over) if isinstance(over, str) else over
-        return self.prepare(
-            messages.START_BOLUS, {"volume_nl": volume_nl, "duration_us": duration_us}
-        )
+        request = {"volume_nl": volume_nl, "duration_us": duration_us, "agreed": agreed}
+        return self.prepare(messages.START_BOLUS, request)
 
-    def bolus(self, dose: str | int, over: str | int) -> Done:
-        """Start a single bolus; see ``prepare_bolus``."""
-        return self.confirm(self.prepare_bolus(dose, over))
+    def bolus(self, dose: str | int, over: str | int, *, accept_warnings: bool = False) -> Done:
+        """Start a single bolus; see ``prepare_bolus``. ``accept_warnings``: above the soft limit,
+        too. Raises Refused ("not_agreed") without it."""
+        agreed = SOFT_ASKS if accept_warnings else 0
+        return self.confirm(self.prepare_bolus(dose, over, agreed=agreed))
 
     def prepare_prime(self, volume: str | int, over: str | int) -> Prepared:
         """Prepare a priming bolus. ``volume``: nL, or text; ``over``: us, or text."""

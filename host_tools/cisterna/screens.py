@@ -7,7 +7,7 @@ Text that came from a pump or a file is shown on one line without control charac
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from typing import Any
@@ -30,10 +30,10 @@ from cisterna.amounts import (
     format_volume_pl,
 )
 from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
-from cisterna.dose import mass_of_volume_ng
+from cisterna.dose import DayTotal, mass_of_volume_ng
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
-from cisterna.guard import MOST_UNTYPED, Guard, change_words
+from cisterna.guard import MOST_UNTYPED, Guard, all_boluses, change_words
 from cisterna.interrogation import BOLUS_MODES, NO_STEP, Interrogation, not_prescribed
 from cisterna.mixture import Drug
 from cisterna.prescription import Therapy
@@ -694,6 +694,8 @@ def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
             lines.append((name, format_volume_nl(value), value))
     if therapy.stable_until_s:
         lines.append(("Stable until", wall(therapy.stable_until_s), None))
+    if therapy.stable_why:
+        lines.append(("Stable because", plain(therapy.stable_why), None))
     return [
         *lines,
         ("Reservoir", format_volume_nl(therapy.capacity_nl), therapy.capacity_nl),
@@ -703,6 +705,7 @@ def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
 
 _STEP_WIDTH = 26  # columns of a day's steps in a comparison
 _DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def flex_words(therapy: Therapy, width: int = 0) -> list[tuple[str, str]]:
@@ -777,21 +780,53 @@ def _merged(first: list[str], second: list[str]) -> list[str]:
 
 
 def guard_screen(shown: Console, seen: Guard) -> None:
-    """The 24-h totals, old and new, in one line; loud where the change is large."""
-    old, new = seen.old, seen.new
-    rate = format_rate(new.day_total.volume_nl, digits=6)
-    text = f"{dose_rate(new.day_total.mass_ng)} of {plain(new.drug)} = {rate}"
-    if old is None:
-        rows(shown, [("24-h total, new", text), ("24-h total, old", "none")])
-        return
-    before = format_rate(old.day_total.volume_nl, digits=6)
-    was = f"{dose_rate(old.day_total.mass_ng)} of {plain(old.drug)} = {before}"
-    line = Text(text, style=_LOUD)
-    rows(shown, [("24-h total, old", was), ("24-h total, new", line)])
-    if seen.change is not None:
-        words = f"{seen.change.words} ({plain(seen.change.drug)})"
-        style = _BAD if seen.must_be_typed else ""
-        rows(shown, [("Largest change", Text(words, style=style))])
+    """The 24-h totals, old and new, in one line each, without and with all patient boluses, and
+    the largest change; loud where it is large."""
+    old, new, change = seen.old, seen.new, seen.change
+    lines = _total_rows("24-h total", seen, lambda therapy: therapy.day_total)
+    if seen.has_patient:
+        lines += _total_rows("24 h with all", seen, all_boluses)
+    if old is not None and change is not None:
+        words = f"{change.words} ({plain(change.drug)}"
+        if change.with_patient:
+            words += ", with all patient boluses"
+        flex = FLEX in (old.mode, new.mode)
+        if flex or change.with_patient or change.drug != new.drug:
+            day = f", {_WEEKDAYS[change.weekday]}" if flex else ""
+            words += f"{day}: {dose_rate(change.old_ng)} to {dose_rate(change.new_ng)}"
+        style = _BAD if change.large else ""
+        lines.append(("Largest change", Text(words + ")", style=style)))
+    rows(shown, lines)
+
+
+def _total_rows(
+    what: str, seen: Guard, total: Callable[[Therapy], DayTotal]
+) -> list[tuple[str, Value]]:
+    """A total of 24 hours, old and new."""
+
+    def words(therapy: Therapy) -> str:
+        found = total(therapy)
+        rate = format_rate(found.volume_nl, digits=6)
+        largest = max(range(7), key=therapy.day_volume_nl)
+        day = f" on {_WEEKDAYS[largest]}, the largest day" if therapy.mode == FLEX else ""
+        return f"{dose_rate(found.mass_ng)} of {plain(therapy.drug)} = {rate}{day}"
+
+    if seen.old is None:
+        return [(f"{what}, new", words(seen.new)), (f"{what}, old", "none")]
+    new = Text(words(seen.new), style=_LOUD)
+    return [(f"{what}, old", words(seen.old)), (f"{what}, new", new)]
+
+
+def cut_words(echo: Values, therapy: Therapy | None, spans: Sequence[str]) -> Text:
+    """What a bolus will not give of what was asked for, and by which limits: ``spans``, of 1 h or
+    24 h."""
+    cut = format_volume_nl(echo["cut_nl"])
+    if therapy is None:
+        return Text(f"{cut} of what was asked for will not be given", style=_BAD)
+    limits = {"1 h": therapy.hour_nl, "24 h": therapy.day_nl}
+    by = " or ".join(f"{format_volume_nl(limits[span])} in {span}" for span in spans)
+    text = f"{cut} = {mass(mass_of_volume_ng(echo['cut_nl'], therapy.concentration_ng_ml))}"
+    return Text(f"{text} of it will not be given: limit of {by}", style=_BAD)
 
 
 def stability_words(stability: Stability) -> str:

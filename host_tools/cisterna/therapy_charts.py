@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import matplotlib.style
 from matplotlib.lines import Line2D
@@ -94,7 +95,9 @@ def draw_day(
         entries = [(Line2D([], [], color=palette.programmed, linewidth=5), "programmed rate")]
         if delivered:
             line = Line2D([], [], color=palette.true, linewidth=1.4)
-            entries.append((line, "delivered (true), mean of each stretch"))
+            lengths = {end - begin for begin, end in pairwise([0, *(at for at, _ in delivered)])}
+            each = f"{lengths.pop()} min" if len(lengths) == 1 else "stretch"
+            entries.append((line, f"delivered (true), mean of each {each}"))
         if boluses:
             mark = Line2D([], [], color=palette.low, marker="v", linestyle="None")
             entries.append((mark, "bolus begins"))
@@ -121,14 +124,15 @@ def draw_day(
             axes.plot(at, true_rates, color=palette.true, linewidth=1.4)
         most = max([*rates, *true_rates])
         axes.set_xlim(0, 24)
-        axes.set_ylim(0, most * 1.25 or 1.0)
+        axes.set_ylim(0, most * (1.32 if boluses else 1.28) or 1.0)
         axes.set_xticks(range(0, 25, 3))
         axes.set_xticklabels([f"{hour:02d}:00" for hour in range(0, 25, 3)])
         for bolus in boluses:
             axes.plot([bolus.minute / 60], [most * 1.1], "v", color=palette.low, markersize=6)
-            text = f"{bolus.kind} {format_volume_nl(bolus.volume_nl)}"
+            during = Fraction(bolus.volume_nl * 1440, bolus.minutes)
             axes.annotate(
-                text,
+                f"{bolus.kind} {format_volume_nl(bolus.volume_nl)}\n"
+                f"{format_rate(during, digits=3)}, {bolus.minutes} min",
                 (bolus.minute / 60, most * 1.14),
                 color=palette.ink,
                 fontsize=look.text_pt - 1.5,
@@ -136,18 +140,38 @@ def draw_day(
                 va="bottom",
             )
         if len(steps) <= 8:
+            # Boluses as they are drawn: each raises the stretches that it is in.
+            raised = [
+                (begin, end)
+                for begin, end in pairwise([0, *(at for at, _ in delivered)])
+                if any(b.minute < end and begin < b.minute + b.minutes for b in boluses)
+            ]
             for (minute, rate), end in zip(steps, ends, strict=True):
                 dose = dose_rate_ng_day(rate, therapy.concentration_ng_ml)
                 over = rate / _NL_PER_ML < most * 0.3  # no room below it
-                axes.annotate(
-                    f"{format_rate(rate)}\n{format_dose_rate(dose, digits=1)}",
-                    ((minute + end) / 120, rate / _NL_PER_ML + most * (0.03 if over else -0.03)),
+                begin, end = _widest_gap(minute, end, raised)
+                label = axes.annotate(
+                    f"{format_rate(rate).split()[0]}\n{format_dose_rate(dose, digits=1)}",
+                    ((begin + end) / 120, rate / _NL_PER_ML + most * (0.03 if over else -0.03)),
                     color=palette.quiet,
                     fontsize=look.text_pt - 2,
                     ha="center",
                     va="bottom" if over else "top",
                 )
+                box = label.get_window_extent().transformed(axes.transData.inverted())
+                if box.width * 60 > end - begin:
+                    label.remove()
         return sheet.png()
+
+
+def _widest_gap(begin: int, end: int, raised: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The longest part of the minutes from ``begin`` to ``end`` outside ``raised``, in order."""
+    edges = [begin]
+    for low, high in raised:
+        edges += [min(max(each, begin), end) for each in (low, high)]
+    edges.append(end)
+    gaps = zip(edges[::2], edges[1::2], strict=True)
+    return max(gaps, key=lambda gap: gap[1] - gap[0])
 
 
 def draw_bridge(
@@ -182,7 +206,7 @@ def draw_bridge(
         mixed = Line2D([], [], color=palette.low, linewidth=1.4, linestyle=(0, (5, 2.5)))
         entries = [
             (Line2D([], [], color=palette.true, linewidth=2), "plug flow"),
-            (mixed, "if the tubing were stirred"),
+            (mixed, "if the tubing were stirred: old and new drug mix in it"),
         ]
         sheet.key(entries)
         bottom_in = sheet.low_in + 0.46

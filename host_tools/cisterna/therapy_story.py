@@ -28,6 +28,7 @@ from cisterna.therapy_charts import (
 MONDAY_S = 1_767_571_200  # 2026-01-05 00:00 UTC
 _FILL_NL = 20_000_000
 _STRETCH_MIN = 15
+_FLUSHES = 7  # of stirred tubing, until less than a thousandth is left of what was in it
 _ASKS_AT_MIN = (8 * 60, 15 * 60 + 45)  # when the patient asks
 _BOLUS_DAY, _STOP_DAY = 11, 21  # of the refill interval
 
@@ -101,8 +102,9 @@ def bridge_run(
     new = replace(Therapy.simple_continuous("baclofen", f"{new_ng_ml} ng/mL", **texts), **path)
     with bench.programmer() as pump:
         _filled(pump, bench, old)
-        # Until the old drug is at the tip, and a little longer.
-        bench.advance(seconds=old.path_nl * 86_400 // old.rate_nl_day + 3_600)
+        # Until the old drug alone is at the tip, also where it mixes in the tubing.
+        flushed_nl = old.path_nl + _FLUSHES * old.tubing_nl
+        bench.advance(seconds=flushed_nl * 86_400 // old.rate_nl_day)
         rest_nl = bench.refill_reservoir(_FILL_NL, new_ng_ml)
         mixture = Mixture((Drug("baclofen", new_ng_ml),))
         pump.refill(rest_nl, _FILL_NL, "other concentration", drugs=mixture)

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from cisterna import bench_speed, cli_therapy, finding, prescription, transport
+from cisterna import bench_speed, cli_therapy, finding, prescription, screens, transport, units
 from cisterna.bench_speed_emulated import EmulatedSpeed
 from cisterna.bench_speed_emulated import table as emulated_table
 from cisterna.bench_virtual import VirtualBench
+from cisterna.errors import Refused
 from cisterna.prescription import NOTICE
 from cisterna.programmer import Programmer, Status
 from host_tools.tests.conftest import Cisterna, Other
@@ -368,6 +369,98 @@ def test_bolus_as_json(cisterna: Cisterna, bench: VirtualBench) -> None:
         "asks": 0,
     }
     assert (done["mass_ng"], done["mode_name"]) == (10_000, "single bolus")
+
+
+def limited(cisterna: Cisterna, tmp_path: Path, **limits: int) -> None:
+    """Bring a new pump to deliver baclofen with ``limits``."""
+    file = tmp_path / "limited.toml"
+    file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, **limits)))
+    assert cisterna("program", str(file), "--yes").code == 0
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "20 mL", "--yes").code == 0
+
+
+@pytest.mark.requirement("THE-6")
+def test_a_bolus_above_the_soft_limit_is_shown_and_must_be_agreed_to(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    limited(cisterna, tmp_path, soft_bolus_nl=10_000)
+    above = "the bolus, 0.04 mL = 20 ug, is above the soft limit, 0.01 mL = 5 ug"
+    order = ("bolus", "20 ug", "--over", "10 min", "--yes")
+    for words in (order, (*order, "--json")):
+        refused = cisterna(*words)
+        assert refused.code == 2
+        assert above in refused.err
+        assert "--accept-warnings" in refused.err
+    with bench.programmer() as pump:
+        with pytest.raises(Refused) as raised:
+            pump.bolus("20 ug", "10 min")
+        assert raised.value.name == "not_agreed"
+        assert pump.prepare_bolus("20 ug", "10 min").echo["asks"] == messages.ASK_SOFT_BOLUS
+    assert bench.truth()["steps"] == 0
+    done = cisterna(*order, "--accept-warnings")
+    assert done.code == 0
+    assert f"WARNING: {above}" in done.out
+    assert "Started" in done.out
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    with bench.programmer() as pump:
+        assert pump.bolus("20 ug", "10 min", accept_warnings=True).event
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    assert cisterna("bolus", "5 ug", "--over", "10 min", "--yes").code == 0  # not above it
+
+
+def test_a_bolus_above_the_soft_limit_is_agreed_to_on_a_terminal(
+    cisterna: Cisterna, bench: VirtualBench, in_terminal: Callable[..., Other], tmp_path: Path
+) -> None:
+    limited(cisterna, tmp_path, soft_bolus_nl=10_000)
+    other = in_terminal("bolus", "20 ug", "--over", "10 min")
+    other.wait_for("Give it? [y/N]")
+    assert "is above the soft limit, 0.01 mL = 5 ug" in other.shown
+    other.type("y\n")
+    assert other.end() == 0
+    assert "Started" in other.shown
+    assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.requirement("DEL-5")
+@pytest.mark.parametrize(
+    ("limits", "cut_by", "says"),
+    [
+        ({"hour_nl": 100_000}, ["hour_nl"], "limit of 0.1 mL in 1 h"),
+        ({"hour_nl": 100_000, "day_nl": 900_000}, ["hour_nl"], "limit of 0.1 mL in 1 h"),
+        ({"hour_nl": 900_000, "day_nl": 300_000}, ["day_nl"], "limit of 0.3 mL in 24 h"),
+        (
+            {"hour_nl": 100_000, "day_nl": 300_000},
+            ["hour_nl", "day_nl"],
+            "limit of 0.1 mL in 1 h or 0.3 mL in 24 h",
+        ),
+    ],
+)
+def test_what_a_limit_cuts_off_a_bolus_is_told(
+    cisterna: Cisterna,
+    bench: VirtualBench,
+    tmp_path: Path,
+    limits: dict[str, int],
+    cut_by: list[str],
+    says: str,
+) -> None:
+    limited(cisterna, tmp_path, **limits)
+    order = ("bolus", "0.15 mL", "--over", "1 h", "--yes")
+    shown = cisterna(*order)
+    assert shown.code == 0
+    with bench.programmer() as pump:
+        given_nl = pump.status().bolus_pl // 1000
+    assert 0 < given_nl < 150_000
+    cut = units.format_volume_nl(150_000 - given_nl)
+    mass = screens.mass(Fraction(150_000 - given_nl, 2))
+    line = next(line for line in shown.out.splitlines() if line.startswith("  Cut "))
+    assert line.split(None, 1)[1] == f"{cut} = {mass} of it will not be given: {says}"
+    assert f"): {cut} of what was asked for will not be given." in shown.out
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    found = cisterna(*order, "--json").json
+    assert found["request"]["volume_nl"] == 150_000
+    assert found["echo"]["volume_nl"] + found["echo"]["cut_nl"] == 150_000
+    assert found["cut_by"] == cut_by
+    assert "Cut" not in cisterna("bolus", "1 uL", "--over", "1 min", "--yes").out
 
 
 def test_bolus_is_cancelled(cisterna: Cisterna, bench: VirtualBench) -> None:

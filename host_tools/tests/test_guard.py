@@ -124,13 +124,9 @@ def test_the_new_total_is_typed_on_a_terminal_even_with_yes(
         assert pump.prescription() == (BACLOFEN if code else at(400_000))
 
 
-def test_what_was_shown_long_ago_is_read_and_shown_again(
-    bench: VirtualBench,
-    cisterna: Cisterna,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    assert cisterna("program", "baclofen", "--yes").code == 0
+@pytest.fixture
+def slow_reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Someone at a terminal who takes more than ten minutes for the first yes; what was asked."""
     now_s = [0.0]
     asked: list[str] = []
 
@@ -142,13 +138,40 @@ def test_what_was_shown_long_ago_is_read_and_shown_again(
     monkeypatch.setattr(ordering, "_terminal", lambda: True)
     monkeypatch.setattr(ordering, "_now_s", lambda: now_s[0])
     monkeypatch.setattr(ordering, "agreed", answer)
+    return asked
+
+
+def test_what_was_shown_long_ago_is_read_and_shown_again(
+    bench: VirtualBench, cisterna: Cisterna, slow_reader: list[str], tmp_path: Path
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
     shown = cisterna("program", written(tmp_path, "110 ug/day"))
     assert shown.code == 0
-    assert len(asked) == 2
+    assert len(slow_reader) == 2
     assert "What you saw is older than 10 minutes; it was read again:" in shown.out
     assert shown.out.count("24-h total, old") == 2
     with bench.programmer() as pump:
         assert pump.prescription() == at(220_000)
+
+
+def test_a_warning_is_shown_again_with_what_was_read_again(
+    bench: VirtualBench, cisterna: Cisterna, slow_reader: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "soft.toml"
+    file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, soft_bolus_nl=10_000)))
+    assert cisterna("program", str(file), "--yes").code == 0
+    fill = ("refill", "--measured", "0 mL", "--fill", "20 mL", "--drug", "baclofen 1 mg/mL")
+    assert cisterna(*fill, "--yes").code == 0
+    shown = cisterna("program", "baclofen")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("WARNING: the concentrations are not those of what is in the") == 2
+    assert shown.out.count("WARNING: a soft limit is raised or taken away") == 2
+    slow_reader.clear()
+    assert cisterna("program", str(file), "--yes", "--accept-warnings").code == 0
+    shown = cisterna("bolus", "20 ug", "--over", "10 min")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("is above the soft limit, 0.01 mL = 5 ug") == 2
+    assert bench.truth()["steps"] == 0
 
 
 def test_the_whole_comparison_fits_100_columns(
@@ -213,3 +236,111 @@ def test_typing_the_total() -> None:
     for text in ("166.5", "y", "", ".1665 mg/day", "166.5 ug", "1.665e2 ug/day"):
         with pytest.raises(QuantityError):
             found.check(text)
+
+
+# -- with all patient boluses, and by the day of the week -----------------------------------------
+
+
+def with_patient(therapy: Therapy, volume_nl: int, most: int) -> Therapy:
+    """``therapy`` with patient boluses every hour at the most."""
+    return dataclasses.replace(
+        therapy, patient_nl=volume_nl, patient_s=600, lockout_s=3_600, patient_max=most, day_nl=0
+    )
+
+
+@pytest.mark.requirement("THE-5")
+def test_more_for_the_patient_to_ask_for_is_shown_and_must_be_typed(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    few, many = with_patient(BACLOFEN, 10_000, 3), with_patient(BACLOFEN, 90_000, 20)
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text(prescription.dumps(few))
+    new.write_text(prescription.dumps(many))
+    assert cisterna("program", str(old), "--yes").code == 0
+    refused = cisterna("program", str(new), "--yes")
+    assert refused.code == 2
+    lines = [" ".join(line.split()) for line in refused.out.splitlines()]
+    assert "24-h total, new 100 ug/day of baclofen = 0.2 mL/day" in lines
+    assert "24 h with all, old 115 ug/day of baclofen = 0.23 mL/day" in lines
+    assert "24 h with all, new 1 mg/day of baclofen = 2 mL/day" in lines
+    assert (
+        "Largest change +769.6 %, 8.7x (baclofen, with all patient boluses: 115 ug/day to "
+        "1 mg/day)"
+    ) in lines
+    assert '--confirm-total "1 mg/day", the new 24-h total with all patient' in refused.err
+    for wrong in ("100 ug/day", "0.2 mL/day", "1 mg/h"):
+        told = cisterna("program", str(new), "--yes", "--confirm-total", wrong)
+        assert told.code == 2
+        assert "could be delivered, 1 mg/day of baclofen (2 mL/day)" in told.err
+    with bench.programmer() as pump:
+        assert pump.prescription() == few
+    done = cisterna("program", str(new), "--yes", "--json", "--confirm-total", "2 mL/day")
+    assert done.code == 0
+    assert done.json["request"]["total_nl"] == 200_000
+    found = done.json["guard"]
+    assert (found["must_be_typed"], found["typed_with_patient"]) == (True, True)
+    assert found["largest_change"]["with_patient"] is True
+    assert found["new_day_with_patient_mass_ng"] == 1_000_000
+    with bench.programmer() as pump:
+        assert pump.prescription() == many
+
+
+def test_the_total_without_patient_boluses_is_typed_where_it_changes_itself() -> None:
+    few, many = with_patient(BACLOFEN, 10_000, 3), with_patient(at(300_000), 90_000, 20)
+    found = guard(few, many)
+    assert (found.must_be_typed, found.with_patient) == (True, False)
+    assert found.change is not None
+    assert found.change.with_patient
+    found.check("150 ug/day")
+    with pytest.raises(WrongTotal):
+        found.check("1.05 mg/day")
+
+
+@pytest.mark.requirement("THE-5")
+def test_the_day_of_the_largest_change_is_named(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    file = tmp_path / "less.toml"
+    text = prescription.shipped()["baclofen_flex"].read_text()
+    work = '"06:00" = "144 ug/day"\n"09:00" = "96 ug/day"\n"18:00" = "120 ug/day"\n'
+    file.write_text(text.replace(work, '"06:00" = "24 ug/day"\n'))
+    assert cisterna("clock", "--set").code == 0
+    assert cisterna("program", "baclofen_flex", "--yes").code == 0
+    refused = cisterna("program", str(file), "--yes")
+    assert refused.code == 2
+    lines = [" ".join(line.split()) for line in refused.out.splitlines()]
+    largest = "99 ug/day of baclofen = 0.198 mL/day on Saturday, the largest day"
+    assert f"24-h total, old {largest}" in lines
+    assert f"24-h total, new {largest}" in lines
+    assert "Largest change -59.2 %, 1/2.45x (baclofen, Monday: 98 ug/day to 40 ug/day)" in lines
+    assert bench.truth()["steps"] == 0
+
+
+# -- bridge or no bridge --------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("THE-4")
+@pytest.mark.parametrize("why", ["", "  ", 25 * "x", 13 * "ä"])
+def test_a_refused_bridge_needs_a_reason_that_the_pump_keeps(
+    cisterna: Cisterna, bench: VirtualBench, why: str
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    words = ("program", "baclofen_2000", "--yes", "--no-bridge-because")
+    refused = cisterna(*words, why)
+    assert refused.code == 2
+    assert "say why in at most 24 octets: --no-bridge-because" in refused.err
+    assert "--reason" not in refused.err
+    assert bench.truth()["steps"] == 0
+    assert cisterna(*words, 24 * "x", "--accept-warnings").code == 0
+
+
+def test_a_bridge_without_a_path_says_what_to_write(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    file = tmp_path / "rx.toml"
+    file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, concentration_ng_ml=550_000)))
+    refused = cisterna("program", str(file), "--yes", "--bridge")
+    assert refused.code == 1
+    assert 'say in the file what they hold, [path] with tubing = "0.15 mL"' in refused.err
+    assert bench.truth()["steps"] == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from cisterna import prescription, prescription_v2
 from cisterna.bench_virtual import VirtualBench
 from cisterna.drugs import override
+from cisterna.guard import guard
 from cisterna.mixture import Drug
 from cisterna.prescription import PrescriptionError, Therapy, TherapyError, parts_crc
 from host_tools.tests.conftest import Cisterna
@@ -57,6 +60,9 @@ def therapies(draw: Callable[..., Any]) -> Therapy:
             "lockout_s": draw(st.integers(3_601, 86_400)),
             "patient_max": draw(st.integers(1, 24)),
         }
+    until = draw(st.just(0) | st.integers(1_577_836_800, 2**32 - 1))
+    whys = st.just("") | st.text(max_size=26).filter(lambda text: len(text.encode()) <= 52)
+    why = draw(whys.map(str.strip)) if until else draw(st.sampled_from(("", "40 d: our own")))
     others = draw(st.lists(st.tuples(names, st.integers(1, 10**12)), max_size=3))
     drug = draw(names)
     unique = {name: amount for name, amount in others if name != drug}
@@ -70,7 +76,8 @@ def therapies(draw: Callable[..., Any]) -> Therapy:
         others=tuple(Drug(name, amount) for name, amount in unique.items()),
         tubing_nl=draw(st.integers(0, 1_000_000)),
         catheter_nl=draw(st.integers(0, 1_000_000)),
-        stable_until_s=draw(st.just(0) | st.integers(1_577_836_800, 2**32 - 1)),
+        stable_until_s=until,
+        stable_why=why,
         soft_day_nl=draw(st.integers(0, 500_000_000)),
         **fields,
     )
@@ -101,9 +108,40 @@ def test_the_pump_and_the_programmer_agree_on_every_total(therapy: Therapy) -> N
         assert abs(programming.day_nl(own, weekday) - exact) <= Fraction(1, 2)
     assert programming.largest_day_nl(own) == therapy.total_nl
     assert programming.patients_nl(own) == therapy.patients_nl
+    for name, look_s in (
+        ("hour_nl", programming.HOUR_LOOK_S),
+        ("day_nl", programming.DAY_LOOK_S),
+    ):
+        assert programming.most_nl(own, look_s) == therapy.most_nl(look_s)
+        least = therapy.least_limits_nl[name]
+        programming.check({**own, name: least})
+        with pytest.raises(Refusal) as raised:
+            programming.check({**own, name: least - 1})
+        assert (raised.value.field, raised.value.limit) == (name, least)
     assert dict(programming.drugs_of(own)) == {
         drug.name: drug.concentration_ng_ml for drug in therapy.mixture.drugs
     }
+
+
+@pytest.mark.requirement("THE-5")
+@settings(max_examples=200, deadline=None)
+@given(therapies(), therapies(), st.booleans(), st.integers(700, 1_300))
+def test_the_pump_and_the_programmer_agree_on_every_change(
+    old: Therapy, new: Therapy, same: bool, per_mille: int
+) -> None:
+    if same:  # near the limit of what must be typed
+        ng_ml = max(1, min(10**12, old.concentration_ng_ml * per_mille // 1000))
+        new = dataclasses.replace(old, concentration_ng_ml=ng_ml)
+    found = guard(old, new)
+    order = {"total_nl": 0, "agreed": 0, "bridge": 2, "why": "no"}
+    if {d.name: d.concentration_ng_ml for d in old.mixture.drugs} == {
+        d.name: d.concentration_ng_ml for d in new.mixture.drugs
+    }:
+        order["bridge"] = 0
+    before = pumps_own(old)
+    echo, _ = programming.plan(pumps_own(new), order, before, [], (0, 0, 0, ""), 0, 100_000)
+    assert echo["change_ppm"] == found.change_ppm
+    assert bool(echo["asks"] & 1) == found.must_be_typed
 
 
 @pytest.mark.requirement("ACC-7")
@@ -267,6 +305,56 @@ def test_a_bad_file_of_format_2_names_its_line(
     assert abs(caught.value.line - line) <= 1, str(caught.value)
 
 
+@pytest.mark.requirement("THE-6")
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ('hour = "1 uL"', "the limit of 1 uL in 1 h has no room for the therapy itself"),
+        ('day = "0.11 mL"', "of 0.11 mL in 24 h has no room for the therapy itself, which needs"),
+    ],
+)
+def test_a_limit_below_the_therapy_itself_is_found_without_a_pump(
+    cisterna: Cisterna, tmp_path: Path, limit: str, says: str
+) -> None:
+    file = tmp_path / "rx.toml"
+    file.write_text(WHOLE.replace('hour = "0.5 mL"', limit))
+    refused = cisterna("program", str(file), "--check")
+    assert refused.code == 2
+    assert says in refused.err
+    assert "line 26" in refused.err
+    least = re.search(r"which needs ([0-9.]+ [mu]L) at least", refused.err)
+    assert least is not None
+    key = limit.split(" ")[0]
+    file.write_text(WHOLE.replace('hour = "0.5 mL"', f'{key} = "{least[1]}"'))
+    assert cisterna("program", str(file), "--check").code == 0
+
+
+def test_a_profiles_limit_below_the_therapy_is_found_too() -> None:
+    text = WHOLE.replace('"0.15 mL/day"', '"20 mL/day"').replace('hour = "0.5 mL"', "")
+    with pytest.raises(PrescriptionError, match="the limit of the implanted 20 mL pump of"):
+        prescription.loads(text)
+
+
+def test_a_misspelt_key_names_its_own_line() -> None:
+    lines = WHOLE.split("\n")
+    for number, line in enumerate(lines, 1):
+        for key in ("name = ", "ratio = ", "concentration = ", "segments = ", "max_per_day = "):
+            if line.startswith(key):
+                text = "\n".join([*lines[: number - 1], "x" + line, *lines[number:]])
+                with pytest.raises(PrescriptionError, match="unknown key") as caught:
+                    prescription.loads(text)
+                assert caught.value.line == number
+    two = WHOLE.replace("segments = [{", 'segments = [\n  { suplied = "1 cm" },\n  {')
+    with pytest.raises(PrescriptionError, match='unknown key "suplied"') as caught:
+        prescription.loads(two.replace('cm" }]', 'cm" },\n]'))
+    at = next(i for i, line in enumerate(lines, 1) if line.startswith("segments"))
+    assert at <= (caught.value.line or 0) <= at + 3  # of the array that it is in
+    last = WHOLE.replace('name = "bupivacaine"\n', "")
+    with pytest.raises(PrescriptionError, match="has no name") as caught:
+        prescription.loads(last)
+    assert caught.value.line in (6, 7, 8)
+
+
 # Every number of WHOLE and of a periodic bolus: text in the file, a unit that is not its own.
 PERIODIC = WHOLE.replace(
     WHOLE[WHOLE.index('mode = "flex"') : WHOLE.index("[patient]")],
@@ -332,6 +420,74 @@ def test_an_override_of_the_stability_keeps_its_reason() -> None:
     assert prescription.loads(text).stability == override(
         frozenset(("morphine", "bupivacaine")), 60, "our own measurement"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('days = 40\nreason = "our own"', "40 d: our own"),
+        ('until = 2027-01-31T12:00:00Z\nreason = "the label"', "the label"),
+    ],
+)
+def test_an_override_of_the_stability_is_shown_kept_and_exported(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path, text: str, why: str
+) -> None:
+    file, out = tmp_path / "rx.toml", tmp_path / "out.toml"
+    file.write_text(WHOLE.replace('fill = "any"', text))
+    assert why in cisterna("program", str(file), "--check").out
+    assert cisterna("clock", "--set").code == 0
+    shown = cisterna("program", str(file), "--yes", "--accept-warnings")
+    assert shown.code == 0
+    assert re.search(f"Stable because *{why}", shown.out)
+    with bench.programmer() as pump:
+        stored = pump.prescription()
+    assert stored is not None
+    assert stored.stable_why == why
+    assert cisterna("program", "--export", str(out)).code == 0
+    assert prescription.load(out).therapy == stored
+    assert "keeps no profile" in out.read_text()
+    assert "40 d" not in cisterna("program", str(out), "--check").out.replace(why, "")
+    again = cisterna("program", str(out), "--yes", "--json", "--accept-warnings")
+    assert again.code == 0
+    assert again.json["prescription"]["stable_why"] == why
+    assert not [note for note in again.json["notes"] if "reason" in note]
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        (f'days = 366\nreason = "{45 * "x"}"', 52),
+        (f'days = 366\nreason = "{22 * "ä"}x"', 52),
+        (f'until = 2027-01-31T12:00:00Z\nreason = "{52 * "x"}"', 52),
+    ],
+)
+def test_a_reason_longer_than_a_pump_keeps_is_refused(text: str, octets: int) -> None:
+    fits = prescription.loads(WHOLE.replace('fill = "any"', text)).therapy
+    assert len(fits.stable_why.encode()) == octets
+    with pytest.raises(PrescriptionError, match="has 53 octets, allowed are 52") as caught:
+        prescription.loads(WHOLE.replace('fill = "any"', text[:-1] + 'x"'))
+    assert caught.value.line == 31
+    with pytest.raises(TherapyError):
+        dataclasses.replace(fits, stable_why=53 * "x")
+
+
+def test_a_stability_that_is_nobodys_word_is_told(cisterna: Cisterna, tmp_path: Path) -> None:
+    file = tmp_path / "rx.toml"
+    file.write_text(WHOLE.replace('fill = "any"', "until = 2027-01-31T12:00:00Z"))
+    assert "note: the drug's stability is a date without a reason" in (
+        cisterna("program", str(file), "--check").out
+    )
+    for text in (
+        WHOLE.replace('[stability]\nfill = "any"', "").replace("bupivacaine", "levobupivacaine"),
+        prescription.shipped()["morphine"].read_text().replace('"morphine"', '"hydromorphone"'),
+    ):
+        file.write_text(text)
+        assert "note: the drug table does not have" in (
+            cisterna("program", str(file), "--check").out
+        )
+    for path in prescription.shipped().values():
+        notes = prescription.load(path).notes
+        assert not [note for note in notes if "stability" in note]
 
 
 def test_what_the_pump_runs_is_exported_whole(

@@ -29,6 +29,8 @@ def test_a_bridge_bolus_as_the_tip_sees_it(
         run = bridge_run(bench, old, new, after_h=12)
     assert abs(run.change_us - hours * HOUR_US) <= 1_000_000
     assert abs(run.tip_ng - mass_ng) <= mass_ng / 1000
+    # The old drug alone was at the tip, in stirred tubing, too.
+    assert abs(run.samples[0].mixed_ng_ml - old) <= old / 500
     for sample in run.samples:
         before = sample.time_us < run.change_us
         assert sample.plug_ng_ml == (old if before else new)
