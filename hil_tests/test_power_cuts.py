@@ -75,6 +75,7 @@ def test_a_programme_change_that_the_power_cuts_is_old_or_new(
         bench.power_on()
         over_pl = check_back(bench, over_pl, BASAL_PL, [OLD, NEW])
         with bench.programmer() as pump:
+            pump.settle()
             pump.program(OLD)
 
 

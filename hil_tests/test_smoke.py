@@ -34,7 +34,7 @@ def test_therapy_is_taken_stopped_and_resumed(pump: Programmer) -> None:
 
 @pytest.mark.needs("advance")
 def test_the_pump_s_clock_runs(bench: Bench, pump: Programmer) -> None:
-    before_us, began = pump.status().uptime_us, time.monotonic()
+    began, before_us = time.monotonic(), pump.status().uptime_us
     bench.advance(seconds=2)
     passed_us = pump.status().uptime_us - before_us
     if "truth" in bench.offers:  # the bench has the time
