@@ -161,7 +161,7 @@ def test_a_warning_is_shown_again_with_what_was_read_again(
     file.write_text(prescription.dumps(dataclasses.replace(BACLOFEN, soft_bolus_nl=10_000)))
     assert cisterna("program", str(file), "--yes").code == 0
     fill = ("refill", "--measured", "0 mL", "--fill", "20 mL", "--drug", "baclofen 1 mg/mL")
-    assert cisterna(*fill, "--yes").code == 0
+    assert cisterna(*fill, "--yes", "--accept-warnings").code == 0
     shown = cisterna("program", "baclofen")
     assert shown.code == 0, shown.err
     assert shown.out.count("WARNING: the concentrations are not those of what is in the") == 2
