@@ -19,12 +19,12 @@ from cisterna import screens, units
 from cisterna.amounts import format_concentration, format_volume_nl, format_volume_pl
 from cisterna.bench import DAY_US, FIRMWARE_FAULTS, PLANT_FAULTS
 from cisterna.errors import CisternaError, UsageError
+from cisterna.mixture import CONCENTRATION_HIGH_NG_ML
 
 if TYPE_CHECKING:
     from cisterna.sim import RunningPump
 
 _MOST_YEARS_US = 100 * 365 * DAY_US  # advance at most this much at once
-_MOST_NG_ML = 10**12  # 1 kg/mL: as the message table has it
 _SLICES = 100  # of a long advance, for its progress bar
 _LONGEST_UNSHOWN_US = DAY_US
 _PRESS_S = 0.3
@@ -172,7 +172,9 @@ class Prompt:
         match = re.fullmatch(r"(.*\S)\s+(\d\S*\s*\S+/m[lL])", text)
         volume, drug = match.groups() if match else (text, None)
         fill_nl = units.parse_volume(volume, 0, 500_000_000, name="fill")
-        ng_ml = None if drug is None else units.parse_concentration(drug, 1, _MOST_NG_ML)
+        ng_ml = (
+            None if drug is None else units.parse_concentration(drug, 1, CONCENTRATION_HIGH_NG_ML)
+        )
         with self._pump.lock:
             aspirated_nl = self._pump.bench.refill_reservoir(fill_nl, ng_ml)
         aspirated, fill = format_volume_nl(aspirated_nl), format_volume_nl(fill_nl)
