@@ -191,12 +191,17 @@ def test_a_rate_between_boluses_is_not_the_days_total(
     assert "3 mg/day" not in resumed
 
 
-def test_flex_resumes_at_the_dose_of_its_step_and_is_forecast_by_its_mean(
-    cisterna: Cisterna, bench: VirtualBench
-) -> None:
+def flexing(cisterna: Cisterna, bench: VirtualBench) -> None:
+    """A filled pump in flex, from a Monday's midnight on."""
     with bench.programmer() as pump:
         pump.set_clock(MONDAY_S, 0)
     filled(cisterna, "baclofen_flex")
+
+
+def test_flex_resumes_at_the_dose_of_its_step_and_is_forecast_by_its_mean(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    flexing(cisterna, bench)
     shown = words(cisterna("status").out)
     assert "0.144 mL/day = 72 ug/day of baclofen" in shown
     assert "24-h total 0.198 mL = 99 ug on the largest day" in shown
@@ -213,9 +218,7 @@ def test_flex_resumes_at_the_dose_of_its_step_and_is_forecast_by_its_mean(
 def test_the_low_mark_is_reached_as_forecast_in_flex(
     cisterna: Cisterna, bench: VirtualBench
 ) -> None:
-    with bench.programmer() as pump:
-        pump.set_clock(MONDAY_S, 0)
-    filled(cisterna, "baclofen_flex")
+    flexing(cisterna, bench)
     low_us = cisterna("status", "--json").json["forecast"]["low_in_us"]
     bench.advance(us=low_us)
     assert abs(bench.truth()["residual_pl"] - 2_000_000_000) < 100_000_000  # half a day
