@@ -583,14 +583,18 @@ def _clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:
 
 
 def clock_words(pump_s: int, computer_s: int) -> str:
-    """The pump's wall time, and how far it is from this computer's."""
+    """The pump's wall time, and how far it is from this computer's: from an hour on to the nearest
+    minute, as the two are read a moment apart."""
     if not pump_s:
         return "not set: cisterna clock --set"
     off_s = pump_s - computer_s
     if abs(off_s) <= 1:
         return f"{wall(pump_s, True)}, as this computer's"
     way = "ahead of" if off_s > 0 else "behind"
-    return f"{wall(pump_s, True)}, {span(abs(off_s) * 1_000_000)} {way} this computer's"
+    off_us = abs(off_s) * 1_000_000
+    if off_us >= HOUR_US - MINUTE_US // 2:
+        off_us = (off_us + MINUTE_US // 2) // MINUTE_US * MINUTE_US
+    return f"{wall(pump_s, True)}, {span(off_us)} {way} this computer's"
 
 
 def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:

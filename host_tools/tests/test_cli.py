@@ -644,10 +644,28 @@ def test_clock(cisterna: Cisterna, bench: VirtualBench) -> None:
     now = time.time()
     assert abs(cisterna("clock", "--set", "--json").json["pump_s"] - now) < 10
     bench.advance(days=1)
+    seen = cisterna("clock", "--json").json
+    assert abs(seen["pump_s"] - seen["computer_s"] - 86_400) < 10
     assert "1 day ahead of this computer's" in cisterna("clock").out
-    shown = cisterna("clock", "--set")
-    assert shown.code == 0
-    assert "as this computer's" in shown.out
+    assert cisterna("clock", "--set").code == 0
+    seen = cisterna("clock", "--json").json
+    assert abs(seen["pump_s"] - seen["computer_s"]) < 10
+
+
+@pytest.mark.parametrize(
+    ("off_s", "told"),
+    [
+        (-1, "as this computer's"),
+        (0, "as this computer's"),
+        (2, "2 s ahead of this computer's"),
+        (-61, "1 min 1 s behind this computer's"),
+        (3_599, "1 h ahead of this computer's"),
+        (86_399, "1 day ahead of this computer's"),
+        (-86_401, "1 day behind this computer's"),
+    ],
+)
+def test_how_far_the_clock_is_off_is_told_to_what_it_was_read(off_s: int, told: str) -> None:
+    assert screens.clock_words(1_800_000_000 + off_s, 1_800_000_000).endswith(f", {told}")
 
 
 # -- agreeing ----------------------------------------------------------------------------------
