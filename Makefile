@@ -27,8 +27,8 @@ flash_options = $(if $(PORT),--port $(PORT)) $(if $(YES),--yes)
 pytest := $(BIN)/python -m pytest
 in_parallel = -n $(JOBS) --dist loadfile --timeout $(TEST_TIMEOUT_S)
 
-.PHONY: help setup demo test lint typecheck hil hil-emulated campaign bench trace flash unflash \
-	provision report clean
+.PHONY: help setup demo test test-on-chip test-everywhere lint typecheck hil hil-emulated \
+	campaign bench trace flash unflash provision report clean
 
 help: ## this list
 	@echo "Cisterna: a bench and teaching model. Not a medical device; never for use on people or animals."
@@ -85,10 +85,17 @@ $(STUBS)/.installed: $(STAMP) $(wildcard boards/*/board.toml)
 demo: setup ## one story on a virtual pump, with pictures and a report (about a minute)
 	$(BIN)/cisterna demo
 
-# An emulated Pico takes half a minute for what the virtual pump does in one second: here it runs
-# what only a chip shows and some of each kind, marked on_chip.
 test: lint typecheck ## everything that must hold: lint, types, and all tests but those of minutes
-	$(pytest) hil_tests --bench emulated -m on_chip $(in_parallel)
+	@$(MAKE) --no-print-directory --jobs 2 test-on-chip test-everywhere
+
+# An emulated Pico takes half a minute for what the virtual pump does in one second: here it runs
+# what only a chip shows and some of each kind, in one process beside the other tests. What it
+# prints comes at its end, whole.
+test-on-chip: setup
+	@said="$$($(pytest) hil_tests --bench emulated -m on_chip --timeout $(TEST_TIMEOUT_S) 2>&1)"; \
+	status=$$?; echo; echo "$$said"; exit $$status
+
+test-everywhere: setup
 	$(pytest) -m 'not long' $(in_parallel)
 
 lint: setup ## style and likely mistakes (ruff)
