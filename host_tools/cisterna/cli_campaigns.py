@@ -157,6 +157,15 @@ def _setting(full: bool) -> campaigns.Setting:
     return "full" if full else "quick"
 
 
+def _emulated(campaign: str, bench: str) -> bool:
+    """True for the emulated Pico, False for the virtual bench. Raises UsageError."""
+    if bench not in ("virtual", "emulated"):
+        raise UsageError(
+            f"{campaign} does not run on bench {quoted(bench)}", "it runs on: virtual, emulated"
+        )
+    return bench == "emulated"
+
+
 def powercut(
     bench: BenchName = "virtual",
     seed: Seed = "1",
@@ -172,21 +181,11 @@ def powercut(
     Every cut is followed by a start that is judged by the plant: account, settings, delivery, log.
     """
     number = whole_number(seed, "--seed") or 0
-    campaign: campaigns.Campaign
-    if bench == "virtual":
-        from cisterna.powercut import PowerCut
-
-        campaign = PowerCut(number, _setting(full))
-    elif bench == "emulated":
-        from cisterna.powercut_emulated import EmulatedPowerCut
-
-        campaign = EmulatedPowerCut(number, _setting(full))
+    if _emulated("powercut", bench):
+        from cisterna.powercut_emulated import EmulatedPowerCut as Campaign
     else:
-        raise UsageError(
-            f"powercut does not run on bench {quoted(bench)}",
-            "it runs on: virtual, emulated",
-        )
-    run(campaign, report, replay, workers, as_json, dask)
+        from cisterna.powercut import PowerCut as Campaign
+    run(Campaign(number, _setting(full)), report, replay, workers, as_json, dask)
 
 
 def _in_vms(kind: type[VmCampaign], told: str) -> Callable[..., None]:
@@ -261,20 +260,11 @@ def attack(
     Forge, splice, replay, flood, fuzz, cut the line; flash, account and plant tell what changed.
     """
     number = whole_number(seed, "--seed") or 0
-    campaign: campaigns.Campaign
-    if bench == "virtual":
-        from cisterna.attack import Attack
-
-        campaign = Attack(number, _setting(full))
-    elif bench == "emulated":
-        from cisterna.attack_emulated import EmulatedAttack
-
-        campaign = EmulatedAttack(number, _setting(full))
+    if _emulated("attack", bench):
+        from cisterna.attack_emulated import EmulatedAttack as Campaign
     else:
-        raise UsageError(
-            f"attack does not run on bench {quoted(bench)}", "it runs on: virtual, emulated"
-        )
-    run(campaign, report, replay, workers, as_json)
+        from cisterna.attack import Attack as Campaign
+    run(Campaign(number, _setting(full)), report, replay, workers, as_json)
 
 
 # Every campaign, with its examples, one a line.
