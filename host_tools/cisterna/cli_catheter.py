@@ -87,7 +87,7 @@ def prime(
     if as_json:
         emit(ordering.done_data(prepared, done, now))
     else:
-        screens.outcome(shown, f"Started (record {done.event}).", now)
+        screens.outcome(shown, f"Started (record {done.event}).", *now)
 
 
 def _prime_volume_nl(
@@ -210,4 +210,4 @@ def _change(message: messages.Message, port: str | None, yes: bool, as_json: boo
         emit(ordering.done_data(prepared, done, now))
     else:
         word = "Cancelled" if cancel else "Resumed"
-        screens.outcome(shown, f"{word} (record {done.event}).", now)
+        screens.outcome(shown, f"{word} (record {done.event}).", *now)

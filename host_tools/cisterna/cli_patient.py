@@ -129,4 +129,4 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
     if as_json:
         emit({**ordering.done_data(prepared, done, now), "mass_ng": masses[0] if masses else None})
     else:
-        screens.outcome(shown, f"Granted and started (record {done.event}).", now)
+        screens.outcome(shown, f"Granted and started (record {done.event}).", *now)

@@ -26,7 +26,7 @@ from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
 from cisterna.guard import Guard, guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
-from cisterna.mixture import Drug, Mixture, mixed
+from cisterna.mixture import CONCENTRATION_HIGH_NG_ML, Drug, Mixture, mixed
 from cisterna.ordering import Order, Typed
 from cisterna.prescription import (
     LoadedPrescription,
@@ -305,9 +305,9 @@ def _program(
         )
     else:
         text = f"Programmed and verified (record {done.event})." + _bolus_words(not_given_pl[0])
-        if now.stop_reason == messages.BY_COMMAND:
+        if now.status.stop_reason == messages.BY_COMMAND:
             text += " The pump stays stopped until cisterna resume."
-        screens.outcome(shown, text, now)
+        screens.outcome(shown, text, *now)
 
 
 def _same_totals(echo: Values, ours: Guard) -> None:
@@ -490,29 +490,26 @@ def _bolus(
         if concentrations:
             mass_ng = number(mass_of_volume_ng(done.echo["volume_nl"], *concentrations))
         data = ordering.done_data(prepared, done, now)
-        emit({**data, "mass_ng": mass_ng, "cut_by": [_CUT_FIELDS[name] for name in limits]})
+        emit({**data, "mass_ng": mass_ng, "cut_by": limits})
     else:
         cut_nl = done.echo["cut_nl"]
         rest = f": {format_volume_nl(cut_nl)} of what was asked for will not be given"
         text = f"Started (record {done.event}){rest if cut_nl else ''}."
-        screens.outcome(shown, text, now)
-
-
-_CUT_FIELDS = {"1 h": "hour_nl", "24 h": "day_nl"}
+        screens.outcome(shown, text, *now)
 
 
 def _cut_by(ahead: Outlook, echo: Values, therapy: Therapy) -> list[str]:
-    """The limits that may have cut a bolus, by the time they are of: without those that leave
-    more than is given even with what the basal programme gives at the most."""
+    """The fields of ``therapy`` with the limits that may have cut a bolus: without those that
+    leave more than is given even with what the basal programme gives at the most."""
     used_nl = {"hour_nl": ahead.hour_pl // 1000, "day_nl": ahead.day_pl // 1000}
     least_nl = therapy.least_limits_nl
-    set_here = {span: name for span, name in _CUT_FIELDS.items() if getattr(therapy, name)}
+    set_here = [name for name in used_nl if getattr(therapy, name)]
     close = [
-        span
-        for span, name in set_here.items()
+        name
+        for name in set_here
         if getattr(therapy, name) - used_nl[name] - least_nl[name] <= echo["volume_nl"]
     ]
-    return (close or list(set_here)) if echo["cut_nl"] else []
+    return (close or set_here) if echo["cut_nl"] else []
 
 
 def _soft_words(asks: int, echo: Values, therapy: Therapy | None) -> list[str]:
@@ -590,7 +587,7 @@ def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
     else:
         left = screens.microlitres(done.echo["left_pl"])
         text = f"Ended (record {done.event}): {left} of it will not be given."
-        screens.outcome(shown, text, now)
+        screens.outcome(shown, text, *now)
 
 
 def _watch_bolus(port: str | None) -> None:
@@ -633,7 +630,7 @@ def _stop_or_resume(
         emit({**data, "bolus_not_given_pl": not_given_pl[0]})
     else:
         text = f"Done (record {done.event})." + _bolus_words(not_given_pl[0])
-        screens.outcome(screens.console(), text, now)
+        screens.outcome(screens.console(), text, *now)
 
 
 def stop(yes: Yes = False, port: Port = None, as_json: Json = False) -> None:
@@ -790,7 +787,7 @@ def refill(
             f"Recorded (record {done.event}): the account starts at "
             f"{format_volume_nl(fill_nl + rest_nl)}."
         )
-        screens.outcome(shown, text, now)
+        screens.outcome(shown, text, *now)
 
 
 def _drug(text: str) -> Drug:
@@ -801,8 +798,8 @@ def _drug(text: str) -> Drug:
         name += f" {more}"
     if not concentration:
         raise UsageError(f"--drug {quoted(text)} is no name and concentration", "baclofen 2 mg/mL")
-    low, high = 1, 10**12
-    return Drug(name, units.parse_concentration(concentration, low, high, name="--drug"))
+    high = CONCENTRATION_HIGH_NG_ML
+    return Drug(name, units.parse_concentration(concentration, 1, high, name="--drug"))
 
 
 def _mixture(

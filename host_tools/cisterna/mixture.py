@@ -76,7 +76,8 @@ class Mixture:
 def by_ratio(first: Drug, others: tuple[tuple[str, Fraction], ...]) -> Mixture:
     """A mixture in which each other drug has ``ratio`` times the concentration of the first.
 
-    Raises UsageError for a ratio that makes no whole number of ng/mL from 1 to 10**12.
+    Raises UsageError for a ratio that makes no whole number of ng/mL from 1 to
+    CONCENTRATION_HIGH_NG_ML.
     """
     drugs = [first]
     for name, ratio in others:

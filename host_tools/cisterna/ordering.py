@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cisterna.errors import CisternaError, OutcomeUnknown, Refused, UsageError
 from cisterna.finding import Earlier, open_pump
@@ -69,6 +69,14 @@ class Order(Generic[Basis]):
     role: str | None = None
 
 
+class Now(NamedTuple):
+    """What the pump does after a command. ``capacity_nl``: of its reservoir, by which its rates
+    are told in mL/h too."""
+
+    status: Status
+    capacity_nl: int
+
+
 def check_can_ask(yes: bool, as_json: bool) -> None:
     """Raise UsageError where nobody could agree: without --yes, and no terminal to ask on."""
     if yes:
@@ -99,7 +107,7 @@ def asked_for(question: str) -> str:
 
 def carry_out(
     order: Order[Any], port: str | None, *, yes: bool, as_json: bool, typed: str | None = None
-) -> tuple[Prepared, Done, Status]:
+) -> tuple[Prepared, Done, Now]:
     """Prepare, show, ask unless ``yes``, confirm, read back. Returns what the pump does then, too.
 
     ``typed``: what was given in place of typing it. Raises UsageError, NotAgreed, Refused,
@@ -214,10 +222,10 @@ def take_interrupts() -> None:
         raise KeyboardInterrupt
 
 
-def _confirm(order: Order[Any], pump: Programmer, prepared: Prepared) -> tuple[Done, Status]:
+def _confirm(order: Order[Any], pump: Programmer, prepared: Prepared) -> tuple[Done, Now]:
     done = confirm(pump, prepared)
     order.after(pump, done)
-    return done, pump.status()
+    return done, Now(pump.status(), pump.account().capacity_pl // 1000)
 
 
 def confirm(pump: Programmer, prepared: Prepared) -> Done:
@@ -235,7 +243,7 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
         ) from interrupt
 
 
-def done_data(prepared: Prepared, done: Done, now: Status) -> dict[str, Any]:
+def done_data(prepared: Prepared, done: Done, now: Now) -> dict[str, Any]:
     """What was done, and what the pump does then, as JSON values."""
     return {
         "done": True,
@@ -244,7 +252,7 @@ def done_data(prepared: Prepared, done: Done, now: Status) -> dict[str, Any]:
         "echo": as_json(done.echo),
         "event": done.event,
         "uptime_us": done.uptime_us,
-        "mode_name": now.mode_name,
-        "stop_reason_name": now.stopped_because,
-        "rate_nl_day": now.rate_nl_day,
+        "mode_name": now.status.mode_name,
+        "stop_reason_name": now.status.stopped_because,
+        "rate_nl_day": now.status.rate_nl_day,
     }

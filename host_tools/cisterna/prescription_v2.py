@@ -86,7 +86,7 @@ from cisterna.dose import (
 )
 from cisterna.drugs import Stability
 from cisterna.errors import UsageError, quoted
-from cisterna.mixture import Drug, by_ratio
+from cisterna.mixture import CONCENTRATION_HIGH_NG_ML, Drug, by_ratio
 from cisterna.prescription import (
     ALL_MODE_NAMES,
     DEFAULT_LOW_MARK,
@@ -259,9 +259,8 @@ class _File:
                 )
             if "concentration" in row:
                 self._where = ("drug", number, "concentration")
-                found.append(
-                    Drug(name, units.parse_concentration(row["concentration"], 1, 10**12))
-                )
+                high = CONCENTRATION_HIGH_NG_ML
+                found.append(Drug(name, units.parse_concentration(row["concentration"], 1, high)))
                 continue
             if not found:
                 raise UsageError("the first drug has no ratio, only a concentration")

@@ -623,10 +623,10 @@ def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:
             note(shown, f"{where}: {answer.problem}", _QUIET)
 
 
-def outcome(shown: Console, text: str, status: Status) -> None:
-    """What was done, and what the pump does now."""
+def outcome(shown: Console, text: str, status: Status, capacity_nl: int) -> None:
+    """What was done, and what the pump does now, in the units of ``capacity_nl``'s pumps."""
     good(shown, text)
-    rows(shown, [("Now", mode_now(status, with_rate=True))])
+    rows(shown, [("Now", mode_now(status, with_rate=True, capacity_nl=capacity_nl))])
 
 
 def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:
@@ -821,14 +821,14 @@ def _total_rows(
     return [(f"{what}, old", words(seen.old)), (f"{what}, new", new)]
 
 
-def cut_words(echo: Values, therapy: Therapy | None, spans: Sequence[str]) -> Text:
-    """What a bolus will not give of what was asked for, and by which limits: ``spans``, of 1 h or
-    24 h."""
+def cut_words(echo: Values, therapy: Therapy | None, limits: Sequence[str]) -> Text:
+    """What a bolus will not give of what was asked for, and by which limits: fields of
+    ``therapy``, hour_nl and day_nl."""
     cut = format_volume_nl(echo["cut_nl"])
     if therapy is None:
         return Text(f"{cut} of what was asked for will not be given", style=_BAD)
-    limits = {"1 h": therapy.hour_nl, "24 h": therapy.day_nl}
-    by = " or ".join(f"{format_volume_nl(limits[span])} in {span}" for span in spans)
+    spans = {"hour_nl": "1 h", "day_nl": "24 h"}
+    by = " or ".join(f"{format_volume_nl(getattr(therapy, at))} in {spans[at]}" for at in limits)
     text = f"{cut} = {mass(mass_of_volume_ng(echo['cut_nl'], therapy.concentration_ng_ml))}"
     return Text(f"{text} of it will not be given: limit of {by}", style=_BAD)
 

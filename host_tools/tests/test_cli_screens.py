@@ -232,7 +232,9 @@ def test_rates_of_an_external_pump_are_told_in_ml_an_hour_too(
     assert cisterna("program", "external_mixture", "--yes").code == 0
     assert cisterna("refill", "--measured", "0 mL", "--fill", "100 mL", "--yes").code == 0
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("stop", "--yes").out
-    assert "4.8 mL/day (0.2 mL/h)" in cisterna("resume", "--yes").out
+    assert words(cisterna("resume", "--yes").out).endswith(
+        "Now periodic bolus, 4.8 mL/day (0.2 mL/h)"
+    )
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("patient").out
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("monitor").out
     assert bench.truth()["steps"] == 0
