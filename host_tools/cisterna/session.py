@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cisterna import frame_trace
 from cisterna.amounts import field_label, format_field
 from cisterna.errors import CisternaError, NoPump, Refused, UsageError
-from cisterna.keys import ROLE_NAMES, ROLES, KeyStore, who_asks
+from cisterna.keys import ROLE_NAMES, ROLES, BadKeyStore, KeyStore, who_asks
 from cisterna.transport import Link
 from pump_wire import messages
 from pump_wire.codec import MAX_BODY, FieldError, decode, encode
@@ -65,6 +65,14 @@ _LONGEST_BACK_OFF_S = 0.8  # what a pump asks for at most: see PROTOCOL.md
 _LONGEST_BUSY_S = 30.0
 _HANDSHAKES = 3  # tries at a session when the pump does not know the one it just opened
 
+_PAIR = "hold its service button and run cisterna pair"
+# What comes before a session is proved may be forged, so that somebody pairs on a tapped line.
+_PAIR_ANEW = (
+    "nothing proves this answer, and whoever is on the line while you pair can take the new key: "
+    "unless you know who revoked the key or paired the pump anew, look first at what else is on "
+    f"the line; then pair again: {_PAIR}"
+)
+
 # Told of every packet: sent by us, its octets, and what was sealed in it (None in an open one).
 FrameWatch = Callable[[bool, bytes, bytes | None], None]
 
@@ -78,7 +86,7 @@ class NotPaired(CisternaError):
 
 
 class WrongKey(CisternaError):
-    """Whoever answers does not know the key that this programmer has for the pump."""
+    """Whoever answers does not prove the key that this programmer has for the pump."""
 
 
 class PumpBusy(CisternaError):
@@ -207,7 +215,7 @@ class Session:
         self._sealed = None
         held = self.keys.get(self.pump_id, self.role)
         if held is None:
-            raise _not_paired(f"there is no {self.role}'s key for pump {self.pump_id.hex()} here")
+            raise self._no_key()
         until = self.link.now_s() + _BACKED_OFF_S
         for count in range(1, _MOST_REFUSED + 1):
             try:
@@ -215,9 +223,10 @@ class Session:
                 return
             except Refused as refusal:
                 if refusal.name == "not_paired":
-                    raise _not_paired(
-                        f"pump {self.pump_id.hex()} has given out no {self.role}'s key since it "
-                        "was revoked or lost"
+                    raise NotPaired(
+                        f"pump {self.pump_id.hex()} says that it has given out no {self.role}'s "
+                        "key since it was revoked or lost",
+                        remedy=_PAIR_ANEW,
                     ) from refusal
                 if refusal.name not in ("busy", "backed_off"):
                     raise
@@ -228,6 +237,21 @@ class Session:
                 if late:
                     raise _barred(refusal) from refusal
             self._wait(wait_s)
+
+    def _no_key(self) -> NotPaired:
+        """That the role's key is not here. Which pump answers is what it says, and not proved."""
+        others: set[bytes] = set()
+        with contextlib.suppress(BadKeyStore):
+            others = {each.pump for each in self.keys.all()}
+        text = f"there is no {self.role}'s key for pump {self.pump_id.hex()} here"
+        if not others or self.pump_id in others:
+            return NotPaired(text, remedy=f"pair it: {_PAIR}")
+        count = f"{len(others)} other pump{'s' * (len(others) > 1)}"
+        return NotPaired(
+            f"{text}, but there are keys of {count} (cisterna pair --list)",
+            remedy="if this was to be a pump of those, somebody on the line may forge its "
+            f"answers: look at what else is there; if it is a new one, pair it: {_PAIR}",
+        )
 
     def _wait(self, seconds: float) -> None:
         """Let that much of the link's time pass; what comes meanwhile answers nothing."""
@@ -254,9 +278,10 @@ class Session:
         sealed = _Sealed(_hkdf(key, ours + reply["nonce"], info), reply["nonce"])
         if not sealed.proves(reply["proof"]):
             raise WrongKey(
-                f"pump {self.pump_id.hex()} does not have the {self.role}'s key that is here: "
-                "it was paired anew since, or it is another pump",
-                remedy="pair again: hold its service button and run cisterna pair",
+                f"what answers as pump {self.pump_id.hex()} does not prove the {self.role}'s key "
+                "that is here: the pump gave out another since, it is another pump, or somebody "
+                "on the line changes or forges its answers",
+                remedy=_PAIR_ANEW,
             )
         return sealed
 
@@ -462,10 +487,6 @@ def _barred(refusal: Refused) -> Refused:
         remedy="somebody tries keys that are not the pump's, or forges its answers: look at what "
         "else is on the line, then repeat",
     )
-
-
-def _not_paired(text: str) -> NotPaired:
-    return NotPaired(text, remedy="pair it: hold its service button and run cisterna pair")
 
 
 def encode_request(message: Message, values: Values, out: bytearray, at: int = 0) -> int:

@@ -181,7 +181,7 @@ def test_a_revoked_key_is_worthless_and_says_so(
     monkeypatch.setenv(key_module.VARIABLE, str(other.folder))
     shown = cisterna("status")
     assert shown.code == 1
-    assert "does not have the clinician's key that is here" in shown.err
+    assert "does not prove the clinician's key that is here" in shown.err
     listed = cisterna("pair", "--list")
     assert listed.code == 0
     assert "clinician" in listed.out
@@ -197,6 +197,73 @@ def test_pair_list_tells_what_is_there(cisterna: Cisterna, unpaired: VirtualBenc
     assert "key" not in said["keys"][0]
 
 
+# -- answers that nothing proves ------------------------------------------------------------------
+
+
+Answers = Callable[[messages.Message, dict[str, object]], "dict[str, object] | None"]
+
+
+@pytest.fixture
+def tapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], None]:
+    """Puts somebody on the line who answers open requests in the pump's place: with a reply, or
+    with a Refused; what is None goes to the pump."""
+    request = Session.request
+
+    def tap(answers: Answers) -> None:
+        def on_the_line(
+            self: Session, message: messages.Message, values: dict[str, object], *more: int
+        ) -> dict[str, object]:
+            forged = answers(message, values)
+            return request(self, message, values, *more) if forged is None else forged
+
+        monkeypatch.setattr(Session, "request", on_the_line)
+
+    return tap
+
+
+def forged_not_paired(message: messages.Message, _: object) -> None:
+    if message is messages.OPEN_SESSION:
+        raise Refused("not_paired", "it has given out no key for this role")
+
+
+def forged_proof(message: messages.Message, _: object) -> dict[str, object] | None:
+    return {"nonce": bytes(16), "proof": bytes(8)} if message is messages.OPEN_SESSION else None
+
+
+@pytest.mark.requirement("SEC-2")
+@pytest.mark.parametrize("forged", [forged_not_paired, forged_proof])
+def test_nobody_is_sent_to_pair_anew_by_an_answer_that_nothing_proves(
+    cisterna: Cisterna, bench: VirtualBench, tapped: Callable[[Answers], None], forged: Answers
+) -> None:
+    tapped(forged)
+    ran = cisterna("status", "--json")
+    assert ran.code == 1
+    remedy = ran.json["remedy"]
+    assert "nothing proves this answer" in remedy
+    assert remedy.index("look first at what else is on the line") < remedy.index("cisterna pair")
+    assert bench.pump_id.hex() in ran.json["error"]
+
+
+@pytest.mark.requirement("SEC-2")
+def test_another_pump_than_those_there_are_keys_of_may_be_a_forged_hello(
+    cisterna: Cisterna, bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hello = Session.request
+
+    def other_serial(self: Session, message: messages.Message, *more: object) -> object:
+        reply = hello(self, message, *more)  # type: ignore[arg-type]
+        return {**reply, "serial": bytes(8)} if message is messages.HELLO else reply
+
+    monkeypatch.setattr(Session, "request", other_serial)
+    ran = cisterna("status", "--json")
+    assert ran.code == 1
+    assert f"no clinician's key for pump {bytes(8).hex()}" in ran.json["error"]
+    assert "keys of 1 other pump " in ran.json["error"]
+    remedy = ran.json["remedy"]
+    assert remedy.index("somebody on the line") < remedy.index("hold its service button")
+    assert KeyStore(bench.keys.folder).roles(bench.pump_id)
+
+
 def test_a_role_that_does_not_exist_is_a_usage_error(cisterna: Cisterna) -> None:
     shown = cisterna("pair", "--role", "surgeon")
     assert shown.code == 2
@@ -210,7 +277,7 @@ def test_a_wrong_key_is_told_before_anything_is_sent_under_it(tmp_path: Path) ->
     with VirtualBench(seed=1, trace=False) as bench:
         wrong = KeyStore(tmp_path / "wrong")
         wrong.put(bench.pump_id, "clinician", b"w" * 16, 1)
-        with pytest.raises(WrongKey, match="does not have the clinician's key"):
+        with pytest.raises(WrongKey, match="does not prove the clinician's key"):
             connect(bench.link(), keys=wrong)
         with pytest.raises(NotPaired, match="no patient's key"):
             connect(bench.link(), "patient", keys=wrong)
