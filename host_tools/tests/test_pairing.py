@@ -169,8 +169,10 @@ def test_a_revoked_key_is_worthless_and_says_so(
         other = KeyStore(tmp_path / "other")
         for held in KeyStore.of_user().all():
             other.put(held.pump, held.role, held.key, held.generation)
+        assert cisterna("pair", "--role", "patient").code == 0  # proves what it is told next
         assert cisterna("pair", "--revoke").code == 0
-    assert KeyStore.of_user().all() == []
+        assert cisterna("pair", "--role", "patient", "--revoke").code == 4
+    assert [held.role for held in KeyStore.of_user().all()] == ["patient"]
     monkeypatch.setenv(key_module.VARIABLE, str(other.folder))
     shown = cisterna("status")
     assert shown.code == 1
@@ -197,6 +199,32 @@ def test_pair_list_tells_what_is_there(cisterna: Cisterna, unpaired: VirtualBenc
     assert "key" not in said["keys"][0]
 
 
+def test_pair_list_shows_keys_that_somebody_else_has(
+    cisterna: Cisterna, unpaired: VirtualBench
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", "all").code == 0
+    KeyStore.of_user().drop(unpaired.pump_id, "clinician")
+    shown = cisterna("pair", "--list")
+    assert shown.code == 0
+    lines = [line for line in shown.out.splitlines() if "NOT HERE" in line]
+    assert len(lines) == 1
+    assert "clinician, key 1 of this role" in lines[0]
+
+
+def test_pair_list_asks_in_a_role_whose_key_is_good(
+    cisterna: Cisterna, unpaired: VirtualBench
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", "all").code == 0
+        with Programmer(unpaired.link(), keys=KeyStore(None)) as pump:
+            pump.session.request(messages.REVOKE_KEY, {"role": messages.CLINICIAN})
+    shown = cisterna("pair", "--list")
+    worthless = [line for line in shown.out.splitlines() if "WORTHLESS: revoked" in line]
+    assert len(worthless) == 1
+    assert "clinician" in worthless[0]
+
+
 # -- answers that nothing proves ------------------------------------------------------------------
 
 
@@ -219,6 +247,71 @@ def tapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], None]:
         monkeypatch.setattr(Session, "request", on_the_line)
 
     return tap
+
+
+def swallow_revoke(message: messages.Message, _: object) -> dict[str, object] | None:
+    return {} if message is messages.REVOKE_KEY else None
+
+
+def say_none_to_revoke(message: messages.Message, _: object) -> None:
+    if message is messages.REVOKE_KEY:
+        raise Refused("not_paired", "it has given out no key for this role")
+
+
+@pytest.mark.requirement("SEC-2")
+@pytest.mark.parametrize("forged", [swallow_revoke, say_none_to_revoke])
+@pytest.mark.parametrize("held", ["clinician", "all"])
+def test_a_forged_answer_to_revoke_is_not_believed(
+    cisterna: Cisterna,
+    unpaired: VirtualBench,
+    tapped: Callable[[Answers], None],
+    held: str,
+    forged: Answers,
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", held).code == 0
+        tapped(forged)
+        ran = cisterna("pair", "--revoke")
+    assert ran.code == 1
+    assert "NOT revoked: a clinician's key is still good" in ran.err
+    assert "on the line" in ran.err
+    assert "revoked, pump" not in ran.out
+    assert KeyStore.of_user().get(unpaired.pump_id, "clinician") is not None
+    assert cisterna("status").code == 0
+
+
+@pytest.mark.requirement("SEC-2")
+def test_a_revocation_that_nothing_proves_is_unknown(
+    cisterna: Cisterna, unpaired: VirtualBench
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair").code == 0
+        for _ in range(2):
+            ran = cisterna("pair", "--revoke", "--json")
+            assert ran.code == ran.json["exit_code"] == 4
+            assert "nothing proves" in ran.json["error"]
+            assert "cisterna pair --role patient" in ran.json["remedy"]
+            assert KeyStore.of_user().get(unpaired.pump_id, "clinician") is not None
+        assert cisterna("pair", "--role", "patient").code == 0
+        ran = cisterna("pair", "--revoke", "--json")
+    assert ran.code == 0
+    proved = {"role": "clinician", "revoked": True, "proved_as": "patient"}
+    assert ran.json["done"] == [proved]
+    assert [each.role for each in KeyStore.of_user().all()] == ["patient"]
+
+
+def test_a_revocation_that_cannot_be_asked_about_says_why(
+    cisterna: Cisterna, unpaired: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cisterna.session._BACKED_OFF_S", 0.1)
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", "all").code == 0
+        with Programmer(unpaired.link(), "service", keys=KeyStore.of_user(), who="bob") as bob:
+            bob.authenticate()
+            ran = cisterna("pair", "--revoke")
+    assert ran.code == 4
+    assert "busy with bob" in ran.err
+    assert KeyStore.of_user().get(unpaired.pump_id, "clinician") is not None
 
 
 def forged_not_paired(message: messages.Message, _: object) -> None:
