@@ -78,7 +78,8 @@ def log(
     """Print the event log, or the fault log, oldest first.
 
     Times are wall time where the pump's clock was set, else the pump's clock since a start. Of the
-    last refill the pump keeps reason and measured volume, too.
+    last refill the pump keeps reason and measured volume, too. Starts are counted from what hello
+    says, which nothing proves; why the pump started is in the log and proved as all of it.
     """
     if first is not None and last is not None:
         raise UsageError("--first and --last were both given", "give one of them")

@@ -52,6 +52,7 @@ def _identity(seen: Interrogation) -> dict[str, str]:
         "MicroPython": who.vm,
         "Link": "sealed" if who.sealed else "open (not sealed)",
         "Starts": f"{who.boots:,}, the last by {RESET_CAUSES[who.reset_cause]}",
+        "Not proved": "board, firmware, MicroPython, starts: as whoever answered hello said",
     }
 
 

@@ -211,7 +211,7 @@ def status_screen(shown: Console, seen: Interrogation) -> None:
     title(shown, f"Pump {who.serial.hex()} on {plain(seen.port)}")
     note(
         shown,
-        f"  board {who.board}, firmware {who.firmware}, MicroPython {who.vm}, {sealed}",
+        f"  board {who.board}, firmware {who.firmware}, MicroPython {who.vm} (unproved), {sealed}",
         _QUIET,
     )
     title(shown, "\nTherapy")
@@ -575,7 +575,7 @@ def scale(part_pl: int, whole_pl: int) -> str:
 def _clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     status = seen.status
     cause = RESET_CAUSES[seen.identity.reset_cause]
-    started = f"start {seen.identity.boots:,}, cause: {cause}"
+    started = f"start {seen.identity.boots:,}, cause: {cause}; unproved"
     return [
         ("Wall time", clock_words(status.wall_s, seen.computer_s)),
         ("Running for", f"{span(status.uptime_us)} ({started})"),

@@ -148,6 +148,20 @@ def test_status_of_a_new_pump_says_what_to_do(cisterna: Cisterna, bench: Virtual
     assert "not set: cisterna clock --set" in shown
 
 
+def test_what_only_hello_says_is_told_as_unproved(
+    cisterna: Cisterna,
+    bench: VirtualBench,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    lines = cisterna("status").out.splitlines()
+    for text in ("board virtual, firmware", "cause: power on"):
+        assert "unproved" in next(line for line in lines if text in line)
+    assert cisterna("report", "--out", str(tmp_path)).code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "board, firmware, MicroPython, starts" in page
+    assert "nothing proves" in " ".join(cisterna("log", "--help").out.split())
+
+
 def test_status_shows_a_fault_with_its_remedy(cisterna: Cisterna, bench: VirtualBench) -> None:
     programmed(cisterna)
     bench.cut_power()
