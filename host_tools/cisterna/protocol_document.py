@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cisterna.boards import project_root
 from cisterna.prescription import NOTICE
 from cisterna.protocol_threats import THREATS
-from cisterna.session import REPLY_S, TRIES
+from cisterna.session import PAIR_S, REPLY_S, TRIES
 from pump_wire import codec, frame, messages, session
 from pump_wire.messages import Message
 
@@ -118,6 +118,7 @@ def protocol_document() -> str:
         _faults(),
         _alarms(),
         _hash(),
+        _limits(),
         _not_there(),
     ]
     return _wrapped("\n\n".join(part.strip("\n") for part in parts)) + "\n"
@@ -357,6 +358,7 @@ def _packets() -> str:
         ("", "tag", f"`b{session.TAG}`", "authenticates all of the above"),
     )
     anyone = [each.name for each in messages.TABLE if each.roles & messages.ANYONE]
+    confirm = session.BODY + len(_TOKEN) + session.TAG
     return f"""
 ## Packets
 
@@ -388,7 +390,12 @@ counter (`u32`); the {session.SEALED} octets in front of the text are authentica
 - A request of a session that the pump does not know gets an open refusal, `no_session`, with that
   session in place of the sequence and 0 for the message. It is not proved, so a programmer
   concludes nothing from it: it opens a new session and asks there.
+- A sealed text that opens and is no request uses its counter up as a request does, and gets no
+  answer, nor when it comes again.
 - What the pump keeps of a session is gone when it restarts.
+- Lengths and times are not hidden, and lengths tell much of what is asked: a packet of {confirm}
+  octets is likely a `confirm`. Whoever can keep frames from arriving can choose whose answers do
+  not come.
 """
 
 
@@ -432,11 +439,16 @@ open. So nobody without the key changes anything but who waits.
 - The very same `open_session` while the pump waits gets the same answer; any other makes a new
   key.
 - One session is open at a time. Whoever gives the same name may take it over at once, in a role
-  with the same or a higher bit; others are refused, `busy`, with the name of who has it, until
-  that one has been silent for {seconds("_YIELD_US")}.
+  with the same or a higher bit: a patient's goes to any role, a clinician's to clinician and
+  service, a service's to service only. Others are refused, `busy`, with the name of who has it,
+  until that one has been silent for {seconds("_YIELD_US")}. A name is what a programmer says of
+  itself, in clear, and belongs to no role's key. All this is looked at when `open_session` comes,
+  and not again when the programmer proves itself.
 - It ends with `close_session`, after {seconds("_END_US")} without a new request, when its role's
-  key is revoked, and with the pump. What was prepared in it is void then.
-- A first sealed request with a wrong tag is a failed authentication. `open_session` is then
+  key is revoked, and with the pump. What was prepared in it is void then. Closed once more, in new
+  octets, it gets `no_session`.
+- A first sealed request with a wrong tag is a failed authentication. What waited is then thrown
+  away, whoever sent it, so that its own programmer gets `no_session`; and `open_session` is
   refused, `backed_off`, for {seconds("_FIRST_US")}, twice as long with each in a row, at most
   {seconds("_MOST_US")}: longer would be a way to lock others out, and a tag of 64 bits under a key
   that lives for one session is not guessed at this rate in any case. `hello`, delivery, and a
@@ -544,12 +556,21 @@ what they agreed on:
     nonce   = 8 octets 00 | direction {session.FROM_PUMP} | generation u32
     sealed  = AES-128-CCM(carrier, nonce, role's key)
 
+The pump answers when it has agreed, which takes a Pico seconds; it answers nothing else meanwhile.
+The project's own programmer waits {PAIR_S:g} s and asks once: the same octets again would be
+another agreement, and another record in the log.
+
 Nobody who only listens learns the key. Whoever can change octets on the line while the button is
 held can pair in the programmer's place: hold it with the cable in sight.
 
 `revoke_key`, with the button too, makes a role's key worthless wherever it is; the next `pair` of
 that role makes another, its generation one more. A programmer whose key is lost or revoked must be
 paired again; there is no other way in.
+
+Nothing proves the answer to `revoke_key`, nor `not_paired`. What does is `get_keys` in a session
+of another role: it has 0 for a role whose key was revoked. That the old key no longer opens a
+session proves nothing, as who holds the line can keep any from opening. The project's own
+programmer asks in another role, and without one says that it does not know.
 """
 
 
@@ -928,20 +949,72 @@ States, and what `get_alarms` hands out of each instance, {messages.ALARM_SIZE} 
 
 
 def _hash() -> str:
+    formats = (messages.EVENT_FORMAT, messages.FAULT_FORMAT, messages.ALARM_FORMAT)
     return f"""
 ## Versions and the table's hash
 
 `hello` carries `wire_version` ({messages.WIRE_VERSION}: frames, packets, retry) and `table_hash`
-(`{messages.table_hash():08x}`). A programmer with
-another version or hash stops there and names both. The hash is a CRC-32 that begins with the wire
-version and goes over each message's number, name, roles, whether it is prepared, and the names,
-types and ranges of its fields; over the refusal's body; the codes and names of refusals, events,
-faults and alarms; the modes, stop reasons, reset causes, actions and states of alarms, and the
-formats of records. Texts meant for
-people are not in it.
+(`{messages.table_hash():08x}`). A programmer with another version or hash stops there and names
+both. The hash tells of what goes over the wire; texts meant for people are not in it. It can be
+taken from here, or worked out. It is the CRC-32 of zlib, begun with the wire version in place of
+0, over the UTF-8 octets of these, one behind the other, numbers in decimal:
+
+1. of each message, in the order of the list of messages: number, space, name, space, sum of the
+   bits of its roles, space, 1 if it is prepared, else 0, and `|`; the fields of its request; the
+   fields of its reply;
+2. the fields of a refusal's body;
+3. of each refusal, event, fault and alarm, these four in this order and each by its code: code,
+   space, name, `|`;
+4. modes, stop reasons, reset causes, the formats `{"`, `".join(formats)}`, what alarms make the
+   pump do, states of alarms: each of the six in its order, with `|` between two.
+
+Fields are name, space, type, space, lowest, space, highest, with `;` between two and `#` behind
+the last; `None` and `None` where a field has no range. No fields are `#`.
 
 In every version the reply to `hello` begins with these two, so that any programmer can name what
 it has met.
+
+A session's key is made with wire version, table hash and `serial`: a session that opens proves
+these three. All else in `hello` is what whoever answered says: `sealed`, `board`, `firmware`,
+`vm`, `boots`, `reset_cause`. Why the pump last started is proved by its event `pump_started`, read
+in a session.
+"""
+
+
+def _limits() -> str:
+    yield_s = pump_constant("sessions", "_YIELD_US") // 1_000_000
+    wait_s = pump_constant("sessions", "_WAIT_US") // 1_000_000
+    record_s = pump_constant("sessions", "_RECORD_US") // 1_000_000
+    kept = _kept("eventlog")
+    days = kept * record_s / (2 * 86_400)
+    return f"""
+## Known limits
+
+What the pump does not keep anybody from, told so that nobody relies on it.
+
+- Who relays a pairing, with a key agreement of their own to each side, has the role's key from
+  then on. The programmer is paired all the same and works, nobody notices, and who relays can also
+  play the pump to it. Only an eye on the cable helps.
+- The button is held for nobody in particular, and for no role. While it is, who only adds frames
+  to the line can pair any role, the clinician's too, and revoke any key, as often as they like.
+  Each time leaves a record in the log.
+- Whoever hears a handshake and sends a wrong tag in it, with counter 1, before its programmer
+  proves itself, throws it away. Done each time, nobody opens a session, not even to stop delivery;
+  a session that is open goes on.
+- Who asks for sessions without end keeps others from opening one, too: one waits at a time.
+- Who asked for a session while the pump was free for it may prove itself up to {wait_s} s later,
+  and then ends a session that came alive meanwhile. It takes a key, of any role.
+- Roles take sessions over in the order patient, clinician, service, though service may not
+  program, give a bolus or stop delivery: with the service's key and the clinician's name a
+  clinician's session is ended at once, and what was prepared in it is void.
+- A clinician waits for a patient's session of another name, also to stop delivery: for {yield_s} s
+  of silence, which never come if the patient asks more often. What ends it at once is a session
+  under the patient's own name, which `busy` tells.
+- Without any key, a wrong tag every {record_s} s makes two records each time, `auth_failed` and
+  `alarm_raised`: the {_number(kept)} records that the log keeps at least are pushed out in
+  {days:.0f} days.
+- Lengths and times of frames are in clear, see Packets.
+- Most of `hello` is not proved, see Versions.
 """
 
 
@@ -952,7 +1025,6 @@ def _not_there() -> str:
 - On a board whose console is the port and whose profile is `development`, a Ctrl-C outside a frame
   may stop the pump and open the REPL; that of a sealed one stays shut.
 - A programmer of another table is refused whole: there is no reading of what both still share.
-- Who holds the line and asks for sessions without end keeps others from opening one meanwhile.
 """
 
 

@@ -22,7 +22,7 @@ THREATS = (
     Threat(
         "listen and read the therapy",
         "Animas OneTouch Ping, 2016 (CVE-2016-5084)",
-        "all but `hello` and the handshake is encrypted",
+        "all but `hello` and the handshake is encrypted; lengths tell much of what is asked",
         _SESSIONS + "test_before_authentication_only_hello",
     ),
     Threat(
@@ -59,7 +59,8 @@ THREATS = (
     Threat(
         "pair one's own programmer unseen",
         "Animas, 2016 (CVE-2016-5085)",
-        "keys only while the service button is held, from beginning to end",
+        "keys only while the service button is held, from beginning to end; who is on the line "
+        "just then can pair, too",
         _SESSIONS + "test_keys_are_given_only_while_the_button_is_held",
     ),
     Threat(
@@ -71,8 +72,28 @@ THREATS = (
     Threat(
         "be in the middle of a pairing, changing octets",
         "",
-        "nothing: hold the button with the cable in sight",
+        "nothing: the role's key is theirs, nobody notices, and they can play the pump, too; hold "
+        "the button with the cable in sight",
         "",
+    ),
+    Threat(
+        "pair any role, or revoke a key, while the button is held for another pairing",
+        "",
+        "nothing: the button is held for whoever asks; the log tells each role",
+        "",
+    ),
+    Threat(
+        "have somebody pair anew on a tapped line, by forging that a key is gone",
+        "",
+        "such answers are told as what they may be: look at the line before you pair",
+        "host_tools/tests/test_pairing.py::"
+        "test_nobody_is_sent_to_pair_anew_by_an_answer_that_nothing_proves",
+    ),
+    Threat(
+        "forge the answer to `revoke_key`, so that a stolen key stays good",
+        "",
+        "the pump is asked again in a session of another role; without one it is told as unknown",
+        "host_tools/tests/test_pairing.py::test_a_forged_answer_to_revoke_is_not_believed",
     ),
     Threat(
         "guess a tag, or a key",
@@ -83,7 +104,8 @@ THREATS = (
     Threat(
         "keep others out by failing on purpose",
         "",
-        "the back-off is short, and a session that is open is not held up",
+        "the back-off is short, and a session that is open is not held up; but each wrong tag "
+        "throws away the handshake it falls into: who injects can keep others out",
         _SESSIONS + "test_a_flood_of_failures_locks_nobody_out",
     ),
     Threat(
@@ -106,6 +128,19 @@ THREATS = (
         _SESSIONS + "test_nobody_takes_over_a_session_of_a_role_that_may_more",
     ),
     Threat(
+        "take the clinician's session over with the service's key",
+        "",
+        "nothing: with the clinician's name it is the service's at once, though service may not "
+        "program, bolus or stop",
+        "",
+    ),
+    Threat(
+        "keep the pump to oneself with the patient's key, so that nobody stops it",
+        "",
+        "nothing: who asks often enough keeps it; under the same name another takes it over",
+        "",
+    ),
+    Threat(
         "guess tags inside a session that is open",
         "",
         "64 bits; counted and logged, and the session goes on",
@@ -117,6 +152,12 @@ THREATS = (
         "of refusals 24 at once are taken down, then one in ten minutes; a patient's are counted",
         "firmware/tests/test_commands.py::"
         "test_what_a_patient_may_ask_without_end_does_not_push_the_log_out",
+    ),
+    Threat(
+        "push the log out with wrong tags, without a key",
+        "",
+        "nothing: two records in ten minutes, 11 days for all of it; each time an alarm sounds",
+        "",
     ),
     Threat(
         "use a token twice, late, in another session or for something else",
@@ -135,8 +176,13 @@ THREATS = (
         "forge a hello, so that a programmer takes a dose for not given",
         "",
         "what became of a command is decided by what the pump says inside a session alone",
-        "host_tools/tests/test_pairing.py::"
-        "test_a_forged_hello_does_not_make_a_restart_a_no",
+        "host_tools/tests/test_pairing.py::test_a_forged_hello_does_not_make_a_restart_a_no",
+    ),
+    Threat(
+        "forge the rest of hello: board, firmware, count of starts, cause of the last one",
+        "",
+        "nothing: only versions and serial go into a session's key; the screens say unproved",
+        "",
     ),
     Threat(
         "have a dose repeated by whoever repeats a command that failed",

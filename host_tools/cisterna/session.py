@@ -56,7 +56,7 @@ Values: TypeAlias = dict[str, Any]
 
 REPLY_S = 1.0
 TRIES = 4
-_PAIR_S = 20.0  # the key agreement takes a Pico seconds
+PAIR_S = 20.0  # the key agreement takes a Pico seconds
 _GOODBYE_S = 0.25  # a pump that does not say goodbye in this time gives the session up later
 _BACKED_OFF_S = 5.0  # how long to wait for a pump that has backed off or is busy
 _MOST_REFUSED = 50  # tries at a session in that time
@@ -306,7 +306,7 @@ class Session:
         public = ours.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         role = ROLES[self.role]
         asked = {"role": role, "public": public}
-        reply_s, self._reply_s = self._reply_s, _PAIR_S
+        reply_s, self._reply_s = self._reply_s, PAIR_S
         try:
             reply = self.request(messages.PAIR, asked, 1)
         finally:

@@ -205,6 +205,77 @@ def test_what_it_says_of_the_hash_is_so(name, value, hashed, monkeypatch) -> Non
     assert (messages.table_hash() != before) == hashed
 
 
+def table_after(text: str, marker: str) -> list[list[str]]:
+    """The cells of the first table behind ``marker``, its head left out, without back quotes."""
+    found: list[list[str]] = []
+    for line in text[text.index(marker) :].splitlines():
+        if line.startswith("|"):
+            found.append([cell.strip().strip("`") for cell in line.strip("|").split(" | ")])
+        elif found:
+            break
+    return found[2:]
+
+
+def hashed_fields(text: str, marker: str) -> str:
+    """Fields as the hash has them, out of the document."""
+    if not re.match(r"[^:]*octets:", text[text.index(marker) + len(marker) :]):
+        return "#"
+    rows: list[str] = []
+    for name, kind, limits, *_ in table_after(text, marker):
+        bounds = re.match(r"(-?\d.*) to (\d.*)$", limits)
+        low = high = None
+        if bounds:
+            low, high = (whole(part) for part in bounds.groups())
+        rows.append(f"{name} {kind} {low} {high}")
+    return ";".join(rows) + "#"
+
+
+def whole(text: str) -> int:
+    if "^" not in text:
+        return int(text.replace(",", ""))
+    power, _, off = text.lstrip("-").removeprefix("2^").partition(" - ")
+    return (-1 if text.startswith("-") else 1) * 2 ** int(power) - int(off or 0)
+
+
+def test_the_hash_can_be_worked_out_from_the_document_alone() -> None:
+    """With nothing of the project's: what another programmer's author does."""
+    text = stored()
+    bits = {row[0]: int(row[1]) for row in table_after(text, "| role | bit |")}
+    said: list[str] = []
+    for number, link, roles, prepared, *_ in table_after(text, "| number | message |"):
+        name = re.findall(r"`(\w+)`", link)[0]
+        total = sum(bits[role] for role in roles.split(", "))
+        section = text[text.index(f"### {number} {name}\n") :]
+        said.append(f"{number} {name} {total} {int(prepared == 'yes')}|")
+        said += [hashed_fields(section, "Request"), hashed_fields(section, "Reply")]
+    said.append(hashed_fields("octets:" + text[text.index("The body of a refusal") :], ""))
+    for head in ("code | name | meaning", "code | name | text", "fault | name", "alarm | name"):
+        said += [f"{row[0]} {row[1]}|" for row in table_after(text, f"| {head}")]
+    formats = re.findall(r"`(<[A-Za-z0-9]+)`", text)
+    named = (
+        [row[1] for row in table_after(text, "| mode | name |")],
+        [row[1] for row in table_after(text, "| stop reason |")],
+        [row[1] for row in table_after(text, "| reset cause |")],
+        formats,
+        re.findall(r"`([^`]+)`", text[text.index("restrictive wins:") :])[:3],
+        [row[0].split("`")[1] for row in table_after(text, "| state | meaning |")],
+    )
+    said += ["|".join(names) for names in named]
+    version = re.search(r"Wire version (\d+), message table `(\w+)`", text)
+    assert version is not None
+    total = zlib.crc32("".join(said).encode(), int(version[1]))
+    assert f"{total:08x}" == version[2]
+
+
+def test_how_long_the_log_lasts_is_told_alike() -> None:
+    said = " ".join(stored().split())
+    match = re.search(r"the ([\d,]+) records that the log keeps .*? out in (\d+) days", said)
+    assert match is not None
+    every_s = pump_constant("sessions", "_RECORD_US") // 1_000_000
+    assert round(whole(match[1]) / 2 * every_s / 86_400) == int(match[2])
+    assert f"{match[2]} days for all of it" in said
+
+
 def test_every_row_of_the_table_is_there() -> None:
     text = stored()
     for message in messages.TABLE:
