@@ -445,8 +445,8 @@ open. So nobody without the key changes anything but who waits.
   itself, in clear, and belongs to no role's key. All this is looked at when `open_session` comes,
   and not again when the programmer proves itself.
 - It ends with `close_session`, after {seconds("_END_US")} without a new request, when its role's
-  key is revoked, and with the pump. What was prepared in it is void then. Closed once more, in new
-  octets, it gets `no_session`.
+  key is revoked, and with the pump. What was prepared in it is void then. A `close_session` that
+  is sent again gets `no_session`, in the same octets, too: it is closed.
 - A first sealed request with a wrong tag is a failed authentication. What waited is then thrown
   away, whoever sent it, so that its own programmer gets `no_session`; and `open_session` is
   refused, `backed_off`, for {seconds("_FIRST_US")}, twice as long with each in a row, at most

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Threat:
-    """``case``: published, "" where none is known to us. ``test``: file::function."""
+    """``case``: published, "" where none is known to us. ``test``: file::function, of what stops
+    it, or of that nothing does; "" where there is none."""
 
     attack: str
     case: str
@@ -17,6 +18,7 @@ class Threat:
 
 
 _SESSIONS = "firmware/tests/test_sessions.py::"
+_LIMITS = "firmware/tests/test_known_limits.py::"
 
 THREATS = (
     Threat(
@@ -80,7 +82,7 @@ THREATS = (
         "pair any role, or revoke a key, while the button is held for another pairing",
         "",
         "nothing: the button is held for whoever asks; the log tells each role",
-        "",
+        _LIMITS + "test_while_the_button_is_held_any_role_is_paired_and_revoked",
     ),
     Threat(
         "have somebody pair anew on a tapped line, by forging that a key is gone",
@@ -104,9 +106,15 @@ THREATS = (
     Threat(
         "keep others out by failing on purpose",
         "",
-        "the back-off is short, and a session that is open is not held up; but each wrong tag "
-        "throws away the handshake it falls into: who injects can keep others out",
+        "the back-off is short, and a session that is open is not held up; but see the next",
         _SESSIONS + "test_a_flood_of_failures_locks_nobody_out",
+    ),
+    Threat(
+        "keep others out by failing in each handshake of theirs",
+        "",
+        "nothing: a wrong tag throws away the handshake it falls into; who hears and injects can "
+        "keep everybody from opening a session",
+        _LIMITS + "test_a_wrong_tag_throws_away_the_handshake_it_falls_into",
     ),
     Threat(
         "talk without end, to stop delivery or empty the battery",
@@ -132,13 +140,20 @@ THREATS = (
         "",
         "nothing: with the clinician's name it is the service's at once, though service may not "
         "program, bolus or stop",
+        _LIMITS + "test_the_services_key_takes_a_clinicians_session_by_its_name",
+    ),
+    Threat(
+        "end a session with a handshake that began before it, with any key",
         "",
+        "nothing: who may have the pump is looked at when a session is asked for, and not again "
+        "up to 10 s later",
+        _LIMITS + "test_who_asked_while_the_pump_was_free_ends_a_session_that_came_alive",
     ),
     Threat(
         "keep the pump to oneself with the patient's key, so that nobody stops it",
         "",
         "nothing: who asks often enough keeps it; under the same name another takes it over",
-        "",
+        _LIMITS + "test_a_patient_who_goes_on_asking_keeps_others_out_but_not_of_the_same_name",
     ),
     Threat(
         "guess tags inside a session that is open",
@@ -157,7 +172,7 @@ THREATS = (
         "push the log out with wrong tags, without a key",
         "",
         "nothing: two records in ten minutes, 11 days for all of it; each time an alarm sounds",
-        "",
+        _LIMITS + "test_wrong_tags_without_a_key_make_two_records_in_ten_minutes",
     ),
     Threat(
         "use a token twice, late, in another session or for something else",
