@@ -149,13 +149,13 @@ def _not_revoked(role: str, why: str) -> CisternaError:
 
 def _not_proved(roles: list[str], problem: str) -> OutcomeUnknown:
     other = next((role for role in reversed(ROLES) if role not in roles), "patient")
-    again = f"pair another role, cisterna pair --role {other}, and revoke again"
+    whose = " nor ".join(f"{role}'s" for role in roles)
     return OutcomeUnknown(
-        f"the pump says that it has no {' nor '.join(roles)}'s key any more, and nothing proves "
-        "that: somebody on the line could have said so" + (f"; {problem}" if problem else ""),
-        remedy=f"{'repeat it later, or ' if problem else ''}{again}: what the pump says of its "
-        "keys in a session of that role is proved, as is what cisterna pair --list shows of it; "
-        "until then the key stays here",
+        f"the pump says that it has no {whose} key any more, and nothing proves that: somebody on "
+        "the line could have said so" + (f"; {problem}" if problem else ""),
+        remedy=f"{'repeat it later, or ' if problem else ''}pair another role, cisterna pair "
+        f"--role {other}, and revoke again: what the pump says of its keys in a session of that "
+        "role is proved, as is what cisterna pair --list then shows; the key stays here till then",
     )
 
 

@@ -300,6 +300,19 @@ def test_a_revocation_that_nothing_proves_is_unknown(
     assert [each.role for each in KeyStore.of_user().all()] == ["patient"]
 
 
+def test_of_all_roles_the_last_revocation_is_not_proved(
+    cisterna: Cisterna, unpaired: VirtualBench
+) -> None:
+    with unpaired.hold_service():
+        assert cisterna("pair", "--role", "all").code == 0
+        ran = cisterna("pair", "--role", "all", "--revoke")
+    assert ran.code == 4
+    assert "clinician: key revoked" in ran.out
+    assert "service: key revoked" in ran.out
+    assert "no patient's key any more" in ran.err
+    assert [each.role for each in KeyStore.of_user().all()] == ["patient"]
+
+
 def test_a_revocation_that_cannot_be_asked_about_says_why(
     cisterna: Cisterna, unpaired: VirtualBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
