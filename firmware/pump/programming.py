@@ -378,14 +378,17 @@ def plan(p, order, old, reservoir, bridge, steps, step_pl):
         return echo, None
     if bridge[0] == BRIDGE:
         raise Refusal("bridge_running", "bridge", order["bridge"])
+    volume = p["tubing_nl"] + p["catheter_nl"]
+    until = steps + ceil_div(volume * 1000, step_pl)  # till then the old drug comes
     if order["bridge"] == BRIDGE_REFUSED:
         if not order["why"].strip():
             raise Refusal("bad_text", "why")
-        return echo, (0, 0, 0, order["why"])
+        return echo, (0, 0, until, order["why"])
     if not order["bridge"]:
         echo["asks"] |= ASK_BRIDGE
         return echo, NONE
-    volume = p["tubing_nl"] + p["catheter_nl"]
+    if steps < bridge[2]:  # what is in the path is of more than one concentration
+        raise Refusal("above_limit", "bridge_nl", ceil_div((bridge[2] - steps) * step_pl, 1000))
     if not volume:
         raise Refusal("below_limit", "catheter_nl", 0, 1)
     rate = mean_day_nl(old)
@@ -394,4 +397,4 @@ def plan(p, order, old, reservoir, bridge, steps, step_pl):
     echo["bridge_nl"] = volume
     echo["bridge_rate_nl_day"] = rate
     echo["bridge_us"] = ceil_div(volume * 86_400_000_000, rate)
-    return echo, (BRIDGE, rate, steps + ceil_div(volume * 1000, step_pl), "")
+    return echo, (BRIDGE, rate, until, "")

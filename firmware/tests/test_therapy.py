@@ -616,6 +616,36 @@ def test_bridge_is_not_resumed_where_a_limit_has_no_room_for_it():
     assert pump.mode == "bridge_bolus"
 
 
+def test_no_bridge_before_the_old_drug_of_the_change_before_is_out():
+    """The rate of a bridge bolus is right for one concentration in tubing and catheter."""
+    second = {"concentration_ng_ml": 2_000_000, "rate_nl_day": 50_000}
+    third = {"concentration_ng_ml": 1_000_000, "rate_nl_day": 100_000}
+    for cancelled in (True, False):
+        pump = treated(concentration_ng_ml=500_000, rate_nl_day=200_000)
+        if cancelled:
+            changed(pump, bridge=1, **second)
+            pump.advance(12 * HOUR_US)  # 1,000 of 3,160 steps
+            pump.command(CANCEL_BOLUS)
+        else:
+            changed(pump, bridge=2, why="bench", **second)
+            pump.advance(48 * HOUR_US)  # the same
+        before = therapy(pump)
+        for restarted in (False, True):
+            refusal = refused("above_limit", prepare, pump, bridge=1, **third)
+            assert refusal.field == "bridge_nl"
+            assert (
+                refusal.value == 216_000 if not restarted else 215_000 < refusal.value <= 216_000
+            )
+            pump.restart()
+        assert therapy(pump)["bridge"] == before["bridge"]
+        assert prepare(pump, bridge=2, why="bench", **third)[1]["asks"] & 48 == 0
+        pump.advance(216 * DAY_US // 50)  # and it is out
+        echo = prepare(pump, bridge=1, **third)[1]
+        assert (echo["bridge_nl"], echo["bridge_rate_nl_day"]) == (316_000, 50_000)
+        changed(pump, bridge=1, **third)
+        assert pump.mode == "bridge_bolus"
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 
