@@ -189,7 +189,7 @@ class Ledger:
             return_module("refilling")
 
     def assess(self, measured_pl, programmed_pl, capacity_pl):
-        """What a refill with ``measured_pl`` aspirated tells: RECORD_REFILL's reply as a dict."""
+        """What a refill with ``measured_pl`` left tells: RECORD_REFILL's reply as a dict."""
         return self._refilling("assess", measured_pl, programmed_pl, capacity_pl)
 
     def refill(self, measured_pl, fill_pl, now_us, wall_s, reason="", programmed_pl=0, drugs=()):

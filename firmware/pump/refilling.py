@@ -11,6 +11,8 @@ from pump.journal import Damaged
 
 RATIO_LOW_PPM = 855_000
 RATIO_HIGH_PPM = 1_145_000
+# Less than this programmed, and a residual that is measured to 0.01 mL tells no ratio to 14.5 %.
+_JUDGED_PL = 69_000_000
 _SMALL_RESERVOIR_PL = 20_000_000_000
 _UNEXPLAINED_SMALL_PL = 1_000_000_000
 _UNEXPLAINED_LARGE_PL = 2_000_000_000
@@ -23,7 +25,7 @@ _REFILL_LAYOUT = "<qQQIQqqqqq"
 
 
 def is_discrepancy(ratio_ppm, discrepancy_pl, capacity_pl):
-    """True if a refill's ratio (ppm, 0: nothing was programmed) or unexplained volume is
+    """True if a refill's ratio (ppm, 0: too little was programmed) or unexplained volume is
     outside."""
     limit = _UNEXPLAINED_SMALL_PL if capacity_pl <= _SMALL_RESERVOIR_PL else _UNEXPLAINED_LARGE_PL
     if abs(discrepancy_pl) > limit:
@@ -70,11 +72,11 @@ def assess(ledger, measured_pl, programmed_pl, capacity_pl):
     ratio = life = 0
     if ledger.refills == 0:  # nothing was put in before: nothing to compare
         discrepancy = true = 0
-    elif programmed_pl > 0 and true > 0:
+    elif programmed_pl >= _JUDGED_PL and true > 0:
         ratio = (true * 1_000_000 + programmed_pl // 2) // programmed_pl
     all_true = ledger.life_true_pl + true
     all_programmed = ledger.life_programmed_pl + programmed_pl
-    if ledger.refills and all_programmed > 0 and all_true > 0:
+    if ledger.refills and all_programmed >= _JUDGED_PL and all_true > 0:
         life = (all_true * 1_000_000 + all_programmed // 2) // all_programmed
     return {
         "expected_pl": expected,
@@ -85,7 +87,7 @@ def assess(ledger, measured_pl, programmed_pl, capacity_pl):
         "life_ppm": life,
         "flagged": int(
             is_discrepancy(ratio, discrepancy, capacity_pl)
-            or (ledger.refills > 0 and true <= 0 < programmed_pl)  # a ratio of 0 or less
+            or (ledger.refills > 0 and true <= 0 and programmed_pl >= _JUDGED_PL)  # 0 or less
         ),
     }
 

@@ -82,6 +82,9 @@ class TherapyCommands:
                 raise Refusal("above_limit", field, request[field], capacity_nl)
         if rest_nl > capacity_nl - request["fill_nl"]:
             raise Refusal("above_limit", "rest_nl", rest_nl, capacity_nl - request["fill_nl"])
+        if request["measured_nl"] > capacity_nl - rest_nl:
+            most = capacity_nl - rest_nl
+            raise Refusal("above_limit", "measured_nl", request["measured_nl"], most)
         unusable_nl = self._delivery.unusable_pl() // 1000
         if request["fill_nl"] + rest_nl <= unusable_nl:
             least = unusable_nl + 1 - rest_nl
@@ -89,7 +92,7 @@ class TherapyCommands:
         if not request["reason"].strip():
             raise Refusal("bad_text", "reason")
         found = self._ledger.assess(
-            request["measured_nl"] * 1000,
+            (request["measured_nl"] + rest_nl) * 1000,
             self._delivery.programmed_pl(self._clock.now_us()),
             capacity_nl * 1000,
         )
@@ -118,7 +121,7 @@ class TherapyCommands:
     def apply_record_refill(self, request):
         found = self.check_record_refill(request)
         done = self._delivery.refill(
-            request["measured_nl"] * 1000,
+            (request["measured_nl"] + request["rest_nl"]) * 1000,
             (request["fill_nl"] + request["rest_nl"]) * 1000,
             self._wall.now_s(),
             request["reason"],

@@ -367,7 +367,7 @@ RECORD_REFILL = Message(
     True,
     "Record a refill: what was aspirated, what was put in, and why.",
     (
-        ("measured_nl", "u64", 0, 500_000_000, "measured residual volume"),
+        ("measured_nl", "u64", 0, 500_000_000, "residual volume that was aspirated and measured"),
         ("fill_nl", "u64", 1, 500_000_000, "volume put in"),
         ("rest_nl", "u64", 0, 500_000_000, "volume that was left in; the fill mixes with it"),
         ("fill_crc", "u32", 0, _U32, "CRC-32 of the staged drugs of the fill, 0: as before"),
@@ -375,12 +375,12 @@ RECORD_REFILL = Message(
     ),
     (
         ("expected_pl", "i64", -_I62, _I62, "expected residual volume"),
-        ("discrepancy_pl", "i64", -_I62, _I62, "measured - expected"),
+        ("discrepancy_pl", "i64", -_I62, _I62, "measured + what was left in - expected"),
         ("programmed_pl", "i64", 0, _I62, "programmed since the last refill"),
         ("true_pl", "i64", -_I62, _I62, "last fill - measured residual: what really left"),
-        ("ratio_ppm", "u64", 0, _I62, "true / programmed, 0 when nothing was programmed"),
+        ("ratio_ppm", "u64", 0, _I62, "true / programmed, 0: less than 0.069 mL programmed"),
         ("flagged", "u8", 0, 1, "1: outside the ratio or the volume limit"),
-        ("life_ppm", "u64", 0, _I62, "true / programmed over all refills, 0: none before"),
+        ("life_ppm", "u64", 0, _I62, "true / programmed over all refills, 0: as above"),
         (
             "drug_ng_ml",
             "u64",

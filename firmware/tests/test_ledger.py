@@ -403,6 +403,16 @@ def test_a_pump_that_moved_nothing_is_flagged_however_little_was_asked():
     assert assessed(ML // 2, 20 * ML + HUNDREDTH, 20 * ML)["flagged"] == 1
 
 
+def test_a_refill_right_after_another_tells_no_ratio():
+    """What was programmed since is less than a measured residual can tell."""
+    for programmed, measured in ((STEP_PL * 100, 20 * ML), (68 * ML // 1000, 20 * ML - HUNDREDTH)):
+        found = assessed(programmed, measured, 20 * ML)
+        assert (found["ratio_ppm"], found["life_ppm"], found["flagged"]) == (0, 0, 0)
+    assert assessed(69 * ML // 1000, 20 * ML, 20 * ML)["flagged"] == 1
+    assert assessed(69 * ML // 1000, 20 * ML - 2 * HUNDREDTH, 20 * ML)["ratio_ppm"] == 289_855
+    assert assessed(STEP_PL * 100, 18 * ML, 20 * ML)["flagged"] == 1  # 2 mL unexplained
+
+
 def test_nothing_programmed_has_no_ratio():
     found = assessed(0, 20 * ML - HUNDREDTH, 20 * ML)
     assert (found["ratio_ppm"], found["flagged"]) == (0, 0)

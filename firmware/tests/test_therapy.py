@@ -19,6 +19,7 @@ from virtual_pump import DAY_US, SECOND_US, refused
 from pump_wire.messages import (
     CANCEL_BOLUS,
     CONFIRM,
+    GET_ACCOUNT,
     GET_PART,
     GET_PRESCRIPTION,
     GET_STATUS,
@@ -733,6 +734,37 @@ def test_a_fill_of_another_concentration_mixes_with_what_was_left():
     assert pump.ask(GET_PART, part=21)["octets"] == drug("other", 300)
     assert prepare(pump)[1]["asks"] == 32
     refused("parts_differ", pump.prepare, RECORD_REFILL, fill_crc=crc, **values)
+
+
+def test_what_was_left_in_counts_as_measured():
+    pump = treated(rate_nl_day=6_000_000)
+    pump.advance(2 * DAY_US)
+    for measured_nl, rest_nl, flagged in (
+        (8_000_000, 0, 0),
+        (6_000_000, 2_000_000, 0),
+        (8_000_000, 2_000_000, 1),  # 10 mL of 8: ratio 0.833
+        (0, 8_000_000, 0),
+    ):
+        _, echo = pump.prepare(
+            RECORD_REFILL,
+            measured_nl=measured_nl,
+            fill_nl=12_000_000,
+            rest_nl=rest_nl,
+            reason="scheduled",
+        )
+        there_pl = (measured_nl + rest_nl) * 1000
+        assert echo["discrepancy_pl"] == there_pl - echo["expected_pl"]
+        assert echo["true_pl"] == 20_000_000_000 - there_pl
+        assert echo["flagged"] == flagged
+    values = {"fill_nl": 1_000_000, "rest_nl": 19_000_000, "reason": "scheduled"}
+    refusal = refused("above_limit", pump.prepare, RECORD_REFILL, measured_nl=1_000_001, **values)
+    assert (refusal.field, refusal.limit) == ("measured_nl", 1_000_000)
+    pump.command(
+        RECORD_REFILL, measured_nl=7_000_000, fill_nl=12_000_000, rest_nl=1_000_000, reason="x"
+    )
+    account = pump.ask(GET_ACCOUNT)
+    assert account["measured_pl"] == 8_000_000_000
+    assert account["fill_pl"] == 13_000_000_000
 
 
 def test_forecast_at_a_constant_rate_is_what_comes():

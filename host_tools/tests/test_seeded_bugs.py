@@ -399,7 +399,7 @@ BUGS = (
     Bug(
         "a motor that moved nothing is not flagged at the refill",
         "firmware/pump/refilling.py",
-        "or (ledger.refills > 0 and true <= 0 < programmed_pl)",
+        "or (ledger.refills > 0 and true <= 0 and programmed_pl >= _JUDGED_PL)",
         "or False",
         "test_ledger.py::test_a_pump_that_moved_nothing_is_flagged_however_little_was_asked",
     ),
