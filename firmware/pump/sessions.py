@@ -96,8 +96,17 @@ class Sessions:
             return active
         waiting = self._waiting
         if waiting and now_us - waiting.heard_us < _WAIT_US and waiting.number == number:
-            return waiting
+            # The session that is open may have come to life again since this one was begun.
+            if self._busy_us(waiting.role, waiting.who, now_us) <= 0:
+                return waiting
         return None
+
+    def _busy_us(self, role, who, now_us):
+        """How long the session that is open still keeps ``who`` out, 0 and less: no more."""
+        active = self.active
+        if not active or (active.who == who and active.role <= role):
+            return 0
+        return active.heard_us + _YIELD_US - now_us
 
     def heard(self, session):
         """A request of ``session`` was authentic: if it waited, it is the one now."""
@@ -110,11 +119,10 @@ class Sessions:
             self.active = session
 
     def failed(self, session):
-        """The tag of a request was wrong. Whoever waits has then failed to authenticate; a session
-        that is open takes no harm from it. Both are logged."""
+        """The tag of a request was wrong: logged, and for a while no other session is begun. One
+        that is open or waits takes no harm from it: anybody can send a wrong tag."""
         now_us = self._clock.now_us()
         if session is not self.active:
-            self._waiting = None
             self._barred_us = now_us + min(_FIRST_US << min(self._streak, 8), _MOST_US)
             self._streak += 1
         self._failures += 1
@@ -137,10 +145,9 @@ class Sessions:
         if now_us < self._barred_us:
             raise Refusal("backed_off", "", (self._barred_us - now_us + 999) // 1000)
         active = self.active
-        if active and (active.who != asked[1] or active.role > asked[0]):
-            left_us = active.heard_us + _YIELD_US - now_us
-            if left_us > 0:
-                raise Refusal("busy", active.who, active.role, (left_us + 999) // 1000)
+        left_us = self._busy_us(asked[0], asked[1], now_us)
+        if left_us > 0:
+            raise Refusal("busy", active.who, active.role, (left_us + 999) // 1000)
         waiting = self._waiting
         if waiting and waiting.asked == asked and now_us - waiting.heard_us < _WAIT_US:
             return waiting.reply  # sent again: the same session

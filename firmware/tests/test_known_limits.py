@@ -46,29 +46,6 @@ def test_while_the_button_is_held_any_role_is_paired_and_revoked():
     assert host.pump.event_names()[-5:] == ["paired"] * 4 + ["key_revoked"]
 
 
-def test_a_wrong_tag_throws_away_the_handshake_it_falls_into():
-    host = Host(0)
-    for _ in range(3):
-        host.talk = host.open()
-        assert host.send(forged(host.talk)) == b""
-        assert refused(host, host.send(host.frame(GET_STATUS))) == "no_session"
-        host.pump.advance(SECOND_US)
-
-
-def test_who_asked_while_the_pump_was_free_ends_a_session_that_came_alive():
-    host = Host(0)
-    ann = host.talk = host.open(CLINICIAN, who="ann")
-    token = host.prepare(STOP)
-    host.pump.advance(31 * SECOND_US)
-    bob = host.open(PATIENT, who="bob")
-    host.ask(GET_STATUS)
-    host.pump.advance(9 * SECOND_US)
-    host.talk = bob
-    host.ask(GET_STATUS)
-    host.talk = ann
-    assert refused(host, host.send(host.frame(CONFIRM, token=token))) == "no_session"
-
-
 def test_the_services_key_takes_a_clinicians_session_by_its_name():
     host = Host(0)
     ann = host.talk = host.open(CLINICIAN, who="ann")

@@ -450,6 +450,18 @@ def test_nobody_takes_over_a_session_of_a_role_that_may_more():
     assert host.unwrapped(host.send(framed(packet)))[0] == REFUSAL
 
 
+def test_who_waited_does_not_end_a_session_that_came_to_life_again():
+    host = Host(0)
+    host.talk = host.open(CLINICIAN, who="ann@ward")
+    host.ask(GET_STATUS)
+    host.pump.advance(30_000_000)
+    bob = host.open(PATIENT, who="bob@home")  # she was silent for long enough
+    host.ask(GET_STATUS)  # and goes on
+    kind, _, _, body = host.unwrapped(host.send(framed(bob.packet(GET_STATUS.number, b""))))
+    assert (kind, name_of(body)) == (REFUSAL, "no_session")
+    host.ask(GET_STATUS)
+
+
 # -- failures -------------------------------------------------------------------------------------
 
 
@@ -525,6 +537,22 @@ def test_a_flood_of_failures_locks_nobody_out():
     passed = (host.pump.now_us - from_us) // SECOND_US
     assert abs(host.pump.steps - before - passed) <= 1
     assert host.pump.fault == ""
+
+
+def test_who_waits_takes_no_harm_from_failures():
+    """Anybody can send a wrong tag with the number of a session that is being opened."""
+    host = Host(0)
+    host.talk = host.open(CLINICIAN)
+    for octet in range(20):
+        packet = bytearray(host.talk.packet(GET_STATUS.number, b""))
+        host.talk.counter -= 1
+        packet[-1] ^= 1 + octet
+        assert host.send(framed(packet)) == b""
+    host.ask(GET_STATUS)
+    refused = host.unwrapped(
+        host.send(host.open_frame(OPEN_SESSION, role=CLINICIAN, who="y", nonce=host.nonce()))
+    )
+    assert refused[0] == REFUSAL
 
 
 def test_a_session_takes_no_harm_from_failures():

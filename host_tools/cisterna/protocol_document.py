@@ -443,14 +443,15 @@ open. So nobody without the key changes anything but who waits.
   service, a service's to service only. Others are refused, `busy`, with the name of who has it,
   until that one has been silent for {seconds("_YIELD_US")}. A name is what a programmer says of
   itself, in clear, and belongs to no role's key. All this is looked at when `open_session` comes,
-  and not again when the programmer proves itself.
+  and again when the programmer proves itself: if the session that is open has come to life
+  meanwhile, it gets `no_session`.
 - It ends with `close_session`, after {seconds("_END_US")} without a new request, when its role's
   key is revoked, and with the pump. What was prepared in it is void then. A `close_session` that
   is sent again gets `no_session`, in the same octets, too: it is closed.
-- A first sealed request with a wrong tag is a failed authentication. What waited is then thrown
-  away, whoever sent it, so that its own programmer gets `no_session`; and `open_session` is
-  refused, `backed_off`, for {seconds("_FIRST_US")}, twice as long with each in a row, at most
-  {seconds("_MOST_US")}: longer would be a way to lock others out, and a tag of 64 bits under a key
+- A first sealed request with a wrong tag is a failed authentication. What waits goes on waiting,
+  as anybody can send a wrong tag; any other `open_session` is refused, `backed_off`, for
+  {seconds("_FIRST_US")}, twice as long with each in a row, at most {seconds("_MOST_US")}: longer
+  would be a way to lock others out, and a tag of 64 bits under a key
   that lives for one session is not guessed at this rate in any case. `hello`, delivery, and a
   session that is open are not held up. A wrong tag with the next counter of a session that is open
   does it no harm. The log tells of both, at most once in {seconds("_RECORD_US")}, with how often.
@@ -983,7 +984,6 @@ in a session.
 
 def _limits() -> str:
     yield_s = pump_constant("sessions", "_YIELD_US") // 1_000_000
-    wait_s = pump_constant("sessions", "_WAIT_US") // 1_000_000
     record_s = pump_constant("sessions", "_RECORD_US") // 1_000_000
     kept = _kept("eventlog")
     days = kept * record_s / (2 * 86_400)
@@ -998,12 +998,7 @@ What the pump does not keep anybody from, told so that nobody relies on it.
 - The button is held for nobody in particular, and for no role. While it is, who only adds frames
   to the line can pair any role, the clinician's too, and revoke any key, as often as they like.
   Each time leaves a record in the log.
-- Whoever hears a handshake and sends a wrong tag in it, with counter 1, before its programmer
-  proves itself, throws it away. Done each time, nobody opens a session, not even to stop delivery;
-  a session that is open goes on.
 - Who asks for sessions without end keeps others from opening one, too: one waits at a time.
-- Who asked for a session while the pump was free for it may prove itself up to {wait_s} s later,
-  and then ends a session that came alive meanwhile. It takes a key, of any role.
 - Roles take sessions over in the order patient, clinician, service, though service may not
   program, give a bolus or stop delivery: with the service's key and the clinician's name a
   clinician's session is ended at once, and what was prepared in it is void.

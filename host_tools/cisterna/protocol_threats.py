@@ -106,15 +106,14 @@ THREATS = (
     Threat(
         "keep others out by failing on purpose",
         "",
-        "the back-off is short, and a session that is open is not held up; but see the next",
+        "the back-off is short, and a session that is open is not held up",
         _SESSIONS + "test_a_flood_of_failures_locks_nobody_out",
     ),
     Threat(
         "keep others out by failing in each handshake of theirs",
         "",
-        "nothing: a wrong tag throws away the handshake it falls into; who hears and injects can "
-        "keep everybody from opening a session",
-        _LIMITS + "test_a_wrong_tag_throws_away_the_handshake_it_falls_into",
+        "a handshake goes on whatever wrong tags fall into it",
+        _SESSIONS + "test_who_waits_takes_no_harm_from_failures",
     ),
     Threat(
         "talk without end, to stop delivery or empty the battery",
@@ -145,9 +144,8 @@ THREATS = (
     Threat(
         "end a session with a handshake that began before it, with any key",
         "",
-        "nothing: who may have the pump is looked at when a session is asked for, and not again "
-        "up to 10 s later",
-        _LIMITS + "test_who_asked_while_the_pump_was_free_ends_a_session_that_came_alive",
+        "who may have the pump is looked at again when the session proves itself",
+        _SESSIONS + "test_who_waited_does_not_end_a_session_that_came_to_life_again",
     ),
     Threat(
         "keep the pump to oneself with the patient's key, so that nobody stops it",
