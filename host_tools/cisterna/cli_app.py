@@ -1,6 +1,7 @@
 """The ``cisterna`` command: its subcommands with their examples, its errors and exit codes.
 
-Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no pump; 4 unknown outcome; 130 interrupted.
+Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no pump; 4 unknown outcome, or something failed
+after the pump had carried the command out, which the text then says; 130 interrupted.
 The reason is on stderr, what to do about it on the line below. With --json stdout holds exactly
 one JSON document, for an error ``{"error", "remedy", "exit_code"}``, with "settled" where the
 command ended because an earlier one, whose outcome was not known, was settled first.
@@ -27,12 +28,13 @@ from cisterna import (
     cli_patient,
     cli_reading,
     cli_therapy,
+    ordering,
     units,
 )
 from cisterna.cli_options import emit, ignore_interrupts, say_why, traced
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
-from cisterna.programmer import EarlierSettled
+from cisterna.programmer import EarlierSettled, ReadBackDiffers
 from cisterna.run_samples import plain
 from pump_wire import messages
 
@@ -279,6 +281,13 @@ def _interrupted(text: str, remedy: str | None, as_json: bool) -> int:
     return _fail(text or "interrupted", remedy, Interrupted.exit_code, as_json, label)
 
 
+def _after_it_was_done(text: str, as_json: bool) -> int:
+    """What went wrong when the pump had carried the command out: not to be repeated for that."""
+    remedy = "do not repeat it: cisterna status shows what the pump does"
+    code = OutcomeUnknown.exit_code
+    return _fail(f"{ordering.carried_out()}; then: {text}", remedy, code, as_json)
+
+
 def _usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
     """An error of the command line's form."""
     option = str(getattr(error, "option_name", "") or "")
@@ -313,6 +322,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     words = list(arguments)
     as_json = "--json" in words
+    ordering.begin()
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(words or ["--help"], prog_name="cisterna", standalone_mode=False)
@@ -325,11 +335,16 @@ def _run(arguments: Sequence[str]) -> int:
         more = {"settled": plain(error.settled)}
         return _fail(str(error), error.remedy, error.exit_code, as_json, more=more)
     except CisternaError as error:
+        if ordering.carried_out() and not isinstance(error, ReadBackDiffers):
+            return _after_it_was_done(str(error), as_json)
         return _fail(str(error), _remedy(error), error.exit_code, as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = Interrupted.exit_code
     except OSError as error:
-        return _fail(f"{error.filename or 'failed'}: {error.strerror or error}", None, 1, as_json)
+        text = f"{error.filename or 'failed'}: {error.strerror or error}"
+        if ordering.carried_out():
+            return _after_it_was_done(text, as_json)
+        return _fail(text, None, 1, as_json)
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of a command line is no failure
             raise

@@ -214,6 +214,7 @@ def _program(
     before: list[Therapy | None] = []
     next_event: list[int] = []
     not_given_pl: list[int] = []
+    verified: list[bool] = []
 
     def prepare(pump: Programmer) -> Prepared:
         if loaded.stability is not None and not therapies[0].stable_until_s:
@@ -267,6 +268,7 @@ def _program(
 
     def after(pump: Programmer, done: Done) -> None:
         pump.verify(therapies[0])
+        verified.append(True)
         not_given_pl[:] = [not_given(pump, next_event[0], done)]
 
     order = Order(
@@ -287,7 +289,7 @@ def _program(
         emit(
             {
                 **ordering.done_data(prepared, done, now),
-                "verified": True,
+                "verified": bool(verified),
                 "prescription": therapy_data(therapies[0]),
                 "previous": therapy_data(before[0]),
                 "guard": guard(before[0], therapies[0]).as_data(),
@@ -299,13 +301,14 @@ def _program(
                     "overridden": stability.overridden,
                 },
                 "profile": loaded.profile,
-                "bolus_not_given_pl": not_given_pl[0],
+                "bolus_not_given_pl": not_given_pl[0] if not_given_pl else None,
                 "notes": list(loaded.notes),
             }
         )
     else:
-        text = f"Programmed and verified (record {done.event})." + _bolus_words(not_given_pl[0])
-        if now.status.stop_reason == messages.BY_COMMAND:
+        what = "Programmed and verified" if verified else "Programmed, NOT verified"
+        text = f"{what} (record {done.event})." + _bolus_words(not_given_pl)
+        if now.status is not None and now.status.stop_reason == messages.BY_COMMAND:
             text += " The pump stays stopped until cisterna resume."
         screens.outcome(shown, text, *now)
 
@@ -336,10 +339,11 @@ def not_given(pump: Programmer, first: int, done: Done) -> int:
     )
 
 
-def _bolus_words(not_given_pl: int) -> str:
-    if not not_given_pl:
+def _bolus_words(not_given_pl: list[int]) -> str:
+    """``not_given_pl``: what ``not_given`` found; empty where it could not be read."""
+    if not sum(not_given_pl):
         return ""
-    return f" The bolus has ended: {screens.microlitres(not_given_pl)} of it were not given."
+    return f" The bolus has ended: {screens.microlitres(sum(not_given_pl))} of it were not given."
 
 
 def whose(pump: Programmer) -> str:
@@ -627,9 +631,9 @@ def _stop_or_resume(
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
         data = ordering.done_data(prepared, done, now)
-        emit({**data, "bolus_not_given_pl": not_given_pl[0]})
+        emit({**data, "bolus_not_given_pl": not_given_pl[0] if not_given_pl else None})
     else:
-        text = f"Done (record {done.event})." + _bolus_words(not_given_pl[0])
+        text = f"Done (record {done.event})." + _bolus_words(not_given_pl)
         screens.outcome(screens.console(), text, *now)
 
 

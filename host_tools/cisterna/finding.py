@@ -26,7 +26,7 @@ import platformdirs
 
 from cisterna.boards import board_data, board_names
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, UsageError
-from cisterna.keys import KeyStore
+from cisterna.keys import BadKeyStore, KeyStore
 from cisterna.programmer import GarbledHello, Identity, Programmer, Status, WrongVersion
 from cisterna.session import REPLY_S, NoReply
 from cisterna.transport import PortTaken, SerialLink, serial_ports, usb_ids
@@ -324,6 +324,15 @@ def open_pump(
         ) from error
 
 
+def try_to_settle(pump: Programmer, tell: Callable[[str], None] = _tell) -> None:
+    """Tell what became of a command whose outcome was not known, or why that cannot be told."""
+    try:
+        if pump.settle():
+            tell(pump.settled)
+    except (OutcomeUnknown, BadKeyStore) as error:
+        tell(str(error))
+
+
 def _open(
     port: str | None, role: str | None, earlier: Earlier, tell: Callable[[str], None]
 ) -> Programmer:
@@ -334,14 +343,10 @@ def _open(
         pump = Programmer(link, role, reply_s=_VIRTUAL_REPLY_S if virtual else REPLY_S)
         if earlier is Earlier.END:
             pump.settle_first()
-        elif earlier is not Earlier.LEAVE:
-            try:
-                if pump.settle():
-                    tell(pump.settled)
-            except OutcomeUnknown as error:
-                if earlier is Earlier.TELL:
-                    raise
-                tell(str(error))
+        elif earlier is Earlier.TRY:
+            try_to_settle(pump, tell)
+        elif earlier is Earlier.TELL and pump.settle():
+            tell(pump.settled)
         return pump
     except BaseException:
         link.close()

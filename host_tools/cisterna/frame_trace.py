@@ -19,6 +19,7 @@ import json
 import os
 import stat
 import struct
+import sys
 import threading
 import time
 from binascii import crc32
@@ -53,6 +54,7 @@ class FrameTrace:
     several threads."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = os.fdopen(_own(path), "w", encoding="utf-8")
         self._lock = threading.Lock()
         self._start_s = time.monotonic()
@@ -68,8 +70,9 @@ class FrameTrace:
         )
 
     def close(self) -> None:
-        """All is in the file."""
-        self._file.close()
+        """All is in the file, or it was said that it is not."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def packet(
         self,
@@ -106,9 +109,15 @@ class FrameTrace:
 
     def _write(self, told: dict[str, Any]) -> None:
         with self._lock:
-            if not self._file.closed:
+            if self._file.closed:
+                return
+            try:
                 self._file.write(json.dumps(told) + "\n")
                 self._file.flush()
+            except OSError as error:  # what is traced goes on: it may be a dose
+                print(f"the trace ends here: {self._path}: {error.strerror}", file=sys.stderr)
+                with contextlib.suppress(OSError):
+                    self._file.close()
 
     def _fields(
         self, port: str, kind: int, sequence: int, number: int, body: bytes

@@ -263,7 +263,11 @@ class KeyStore:
 
     def _damaged(self, path: Path) -> BadKeyStore:
         return BadKeyStore(
-            f"the key file {path} is damaged", remedy="remove it, and pair again: cisterna pair"
+            f"the key file {path} is damaged: whether the pump was told something that it did not "
+            "answer cannot be read either",
+            remedy="remove it and pair again: cisterna pair; then compare the pump's "
+            "prescription, account and log (cisterna status, cisterna log) before you repeat a "
+            "command",
         )
 
     def _check_rights(self, path: Path) -> None:
@@ -289,12 +293,15 @@ class KeyStore:
                 self.folder.mkdir(mode=0o700, parents=True)
             self._check_rights(self.folder)
             new = path.with_suffix(f".{os.getpid()}.new")
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump(values, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            try:
+                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(fd, "w", encoding="utf-8") as file:
+                    json.dump(values, file, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
             _make_durable(self.folder)
         except OSError as error:
             raise BadKeyStore(f"the key file {path}: {error.strerror}") from error

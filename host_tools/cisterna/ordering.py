@@ -15,8 +15,16 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from cisterna.errors import CisternaError, OutcomeUnknown, Refused, UsageError
-from cisterna.finding import Earlier, open_pump
-from cisterna.programmer import ENDS_DELIVERY, Done, Prepared, Programmer, Status, as_json
+from cisterna.finding import Earlier, open_pump, try_to_settle
+from cisterna.programmer import (
+    ENDS_DELIVERY,
+    Done,
+    Prepared,
+    Programmer,
+    ReadBackDiffers,
+    Status,
+    as_json,
+)
 from pump_wire.messages import (
     BY_ALARM,
     BY_COMMAND,
@@ -70,11 +78,13 @@ class Order(Generic[Basis]):
 
 
 class Now(NamedTuple):
-    """What the pump does after a command. ``capacity_nl``: of its reservoir, by which its rates
-    are told in mL/h too."""
+    """What the pump does after a command; ``status`` None: it could not be read. ``capacity_nl``:
+    of its reservoir, by which its rates are told in mL/h too. ``warnings``: what the user must be
+    told besides."""
 
-    status: Status
+    status: Status | None
     capacity_nl: int
+    warnings: tuple[str, ...] = ()
 
 
 def check_can_ask(yes: bool, as_json: bool) -> None:
@@ -109,17 +119,25 @@ def carry_out(
     order: Order[Any], port: str | None, *, yes: bool, as_json: bool, typed: str | None = None
 ) -> tuple[Prepared, Done, Now]:
     """Prepare, show, ask unless ``yes``, confirm, read back. Returns what the pump does then, too.
+    What ends delivery waits for nothing: with ``yes`` it is confirmed before anything is read.
 
     ``typed``: what was given in place of typing it. Raises UsageError, NotAgreed, Refused,
     OutcomeUnknown, or what ``open_pump`` raises.
     """
     check_can_ask(yes, as_json)
-    earlier = Earlier.TRY if order.message in ENDS_DELIVERY else Earlier.END
+    ends = order.message in ENDS_DELIVERY
+    if ends and yes:
+        with open_pump(port, order.role, Earlier.LEAVE) as pump:
+            prepared = _prepare(order, pump)
+            done, now = _confirm(order, pump, prepared)
+            try_to_settle(pump)
+            return prepared, done, now
+    earlier = Earlier.TRY if ends else Earlier.END
     with open_pump(port, order.role, earlier) as pump:
         prepared = _prepare(order, pump)
         basis = order.basis(pump, prepared)
         if not as_json:
-            order.show(pump, prepared, basis)
+            _show(order, pump, prepared, basis)
         shown_s = _now_s()
         asked = order.typed(basis)
         if asked is not None and typed is not None:
@@ -158,7 +176,7 @@ def carry_out(
             if _now_s() - shown_s <= STALE_S:
                 return prepared, *_confirm(order, pump, prepared)
             print(f"What you saw is older than {STALE_S // 60} minutes; it was read again:")
-            order.show(pump, prepared, basis)
+            _show(order, pump, prepared, basis)
             shown_s = _now_s()
 
 
@@ -180,6 +198,15 @@ _START_REMEDY = {
     BY_FAULT: "see the fault: cisterna status",
     BY_ALARM: "see which alarm: cisterna alarms",
 }
+
+
+def _show(order: Order[Any], pump: Programmer, prepared: Prepared, basis: Any) -> None:
+    try:
+        order.show(pump, prepared, basis)
+    except CisternaError as error:
+        if order.message not in ENDS_DELIVERY:
+            raise
+        print(f"What the pump does now could not be read: {error}", file=sys.stderr)
 
 
 def _prepare(order: Order[Any], pump: Programmer) -> Prepared:
@@ -223,9 +250,35 @@ def take_interrupts() -> None:
 
 
 def _confirm(order: Order[Any], pump: Programmer, prepared: Prepared) -> tuple[Done, Now]:
+    """Have the pump do it, and read back. It is done whatever comes of the reading: only a
+    prescription that differs is an error then."""
     done = confirm(pump, prepared)
-    order.after(pump, done)
-    return done, Now(pump.status(), pump.account().capacity_pl // 1000)
+    told = (done.warning.strip(),) if done.warning else ()
+    try:
+        order.after(pump, done)
+        return done, Now(pump.status(), pump.account().capacity_pl // 1000, told)
+    except ReadBackDiffers:
+        raise
+    except (CisternaError, OSError) as error:
+        return done, Now(None, 0, (*told, not_read_back(error)))
+
+
+def not_read_back(error: Exception) -> str:
+    """What the user must be told of a command that was carried out before ``error``."""
+    return f"do not repeat it; what the pump does now could not be read: {error}"
+
+
+_carried_out: list[str] = []  # by the pump in this run
+
+
+def begin() -> None:
+    """A run of the command begins: nothing was carried out in it."""
+    _carried_out.clear()
+
+
+def carried_out() -> str:
+    """What the pump carried out last in this run, in words; empty: nothing."""
+    return _carried_out[-1] if _carried_out else ""
 
 
 def confirm(pump: Programmer, prepared: Prepared) -> Done:
@@ -234,6 +287,8 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
     try:
         done = pump.confirm(prepared)
         hold_interrupts()
+        name = prepared.message.name.replace("_", " ")
+        _carried_out.append(f"{name}: the pump carried it out (record {done.event})")
         return done
     except KeyboardInterrupt as interrupt:
         raise OutcomeUnknown(
@@ -244,7 +299,8 @@ def confirm(pump: Programmer, prepared: Prepared) -> Done:
 
 
 def done_data(prepared: Prepared, done: Done, now: Now) -> dict[str, Any]:
-    """What was done, and what the pump does then, as JSON values."""
+    """What was done, and what the pump does then, as JSON values; null: it could not be read."""
+    status = now.status
     return {
         "done": True,
         "command": prepared.message.name,
@@ -252,7 +308,8 @@ def done_data(prepared: Prepared, done: Done, now: Now) -> dict[str, Any]:
         "echo": as_json(done.echo),
         "event": done.event,
         "uptime_us": done.uptime_us,
-        "mode_name": now.status.mode_name,
-        "stop_reason_name": now.status.stopped_because,
-        "rate_nl_day": now.status.rate_nl_day,
+        "mode_name": status.mode_name if status else None,
+        "stop_reason_name": status.stopped_because if status else None,
+        "rate_nl_day": status.rate_nl_day if status else None,
+        "warnings": list(now.warnings),
     }

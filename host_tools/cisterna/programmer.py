@@ -20,7 +20,7 @@ from cisterna import units
 from cisterna.dose import volume_of_mass_nl
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
 from cisterna.guard import guard
-from cisterna.keys import ROLE_NAMES, ROLES, KeyStore
+from cisterna.keys import ROLE_NAMES, ROLES, BadKeyStore, KeyStore
 from cisterna.mixture import MOST_DRUGS, Drug, Mixture
 from cisterna.prescription import Therapy, drug_octets, drug_of_octets, parts_crc
 from cisterna.session import (
@@ -49,10 +49,14 @@ SOFT_ASKS = (
     | messages.ASK_MIXTURE
 )
 
-# Events with a command's token that do not mean that it was carried out.
 ENDS_DELIVERY = (messages.STOP, messages.CANCEL_BOLUS)
+# Events with a command's token that do not mean that it was carried out.
 _NOT_DONE = ("patient_refused", "command_refused", "fault_latched", "alarm_raised")
 _VERSIONS = struct.Struct("<HI")  # what HELLO's reply begins with: wire version, table hash
+
+_STARTED_SINCE = (
+    "the pump has started anew since: a bolus that it may have begun is over (cisterna log)"
+)
 
 _Row = TypeVar("_Row")
 
@@ -68,6 +72,30 @@ class GarbledHello(CisternaError):
 class LogCannotTell(OutcomeUnknown):
     """The pump's log has lost the records that would tell what became of a command: it never will.
     Whoever has compared settles it by hand."""
+
+
+class NotCarriedOut(Refused):
+    """The answer to a command did not come, and the pump did not carry it out."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("bad_token", "")
+        self.args = (f"{name}: its answer did not come, and the pump did not carry it out",)
+        self.remedy = "repeat it if it is still wanted"
+
+
+class ReadBackDiffers(CisternaError):
+    """The pump's prescription is not the one that it was sent."""
+
+
+class NotReadBack(CisternaError):
+    """A prescription was committed (``done``) and could not be read back: it was not compared."""
+
+    def __init__(self, done: Done, error: CisternaError) -> None:
+        super().__init__(
+            f"programmed (record {done.event}), and not read back: {error}",
+            remedy="do not repeat it: compare what the pump runs (cisterna status)",
+        )
+        self.done = done
 
 
 class EarlierSettled(CisternaError):
@@ -326,11 +354,13 @@ class Prepared:
 @dataclass(frozen=True)
 class Done:
     """A command the pump carried out. ``event``: sequence number of its record; ``uptime_us``:
-    pump clock at which it took effect; ``echo`` as in Prepared."""
+    pump clock at which it took effect; ``echo`` as in Prepared. ``warning``: what whoever gave it
+    must be told besides, empty as a rule."""
 
     event: int
     uptime_us: int
     echo: Values
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -624,10 +654,11 @@ class Programmer:
 
     def confirm(self, prepared: Prepared) -> Done:
         """Carry out what was prepared, once. It is in the key store before it is sent, and out of
-        it when its outcome is known.
+        it when its outcome is known; what ends delivery is sent whatever the key store can do.
 
-        Raises Refused (not done) or OutcomeUnknown (the link went silent and asking the pump again
-        gave no answer, or the pump failed at some point while it carried the command out).
+        Raises Refused or BadKeyStore (not done) or OutcomeUnknown (the link went silent and asking
+        the pump again gave no answer, or the pump failed at some point while it carried the
+        command out).
         """
         command: Values = {
             "token": prepared.token.hex(),
@@ -636,10 +667,17 @@ class Programmer:
             "next_event": prepared.next_event,
             "sent_at": int(time.time()),
         }
-        if prepared.message in ENDS_DELIVERY and self.session.keys.pending(self.session.pump_id):
-            return self._confirm_beside(prepared)
-        self._keep_pending(command)
+        ends = prepared.message in ENDS_DELIVERY
         name = prepared.message.name.replace("_", " ")
+        warnings: list[str] = []
+        try:
+            if ends and self.session.keys.pending(self.session.pump_id):
+                return self._confirm_beside(prepared)
+            self._keep_pending(command)
+        except (BadKeyStore, OSError) as error:
+            if ends:
+                return self._confirm_beside(prepared)
+            raise _not_kept(name, error) from error
         try:
             reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
         except Refused as refusal:
@@ -648,10 +686,14 @@ class Programmer:
                 raise
             self._keep_pending({**command, "failed": True})
             reply = self._after_failure(prepared, name, refusal)
-        except (NoPump, SessionLost) as error:
-            reply = self._after_silence(prepared, name, error)
-        self._keep_pending(None)
-        return Done(reply["event"], reply["uptime_us"], prepared.echo)
+        except (NoPump, SessionLost, BadReply) as error:
+            reply, warning = self._after_silence(prepared, name, error)
+            warnings += [warning] if warning else []
+        try:
+            self._keep_pending(None)
+        except (BadKeyStore, OSError) as error:
+            warnings.append(f"it is done, which could not be kept and will be told again: {error}")
+        return Done(reply["event"], reply["uptime_us"], prepared.echo, "; ".join(warnings))
 
     def _confirm_beside(self, prepared: Prepared) -> Done:
         """Carry out what ends delivery while an earlier command stays to be settled. Not kept: to
@@ -659,24 +701,28 @@ class Programmer:
         reply = self.session.request(messages.CONFIRM, {"token": prepared.token})
         return Done(reply["event"], reply["uptime_us"], prepared.echo)
 
-    def _after_silence(self, prepared: Prepared, name: str, error: CisternaError) -> Values:
-        """The confirmation of a command that was sent and not answered; only what the pump says in
-        a session counts. Raises Refused, OutcomeUnknown."""
+    def _after_silence(
+        self, prepared: Prepared, name: str, error: CisternaError
+    ) -> tuple[Values, str]:
+        """The confirmation of a command that was sent and not answered, with what must be told
+        besides; only what the pump says in a session counts. Raises NotCarriedOut,
+        OutcomeUnknown."""
         try:
             self.session.open(1)  # what was prepared is void now, and cannot be done later
             found = self._look_up(prepared.token, prepared.next_event, tries=1)
             if found.is_last:
-                return self.session.request(messages.CONFIRM, {"token": prepared.token})
+                return self.session.request(messages.CONFIRM, {"token": prepared.token}), ""
         except CisternaError as second:
             raise _unknown(name, error) from second
         if found.event is not None:
-            return {"event": found.event.sequence, "uptime_us": found.event.uptime_us}
+            reply = {"event": found.event.sequence, "uptime_us": found.event.uptime_us}
+            return reply, _STARTED_SINCE if found.restarted else ""
         if not found.whole:
             raise _cannot_tell(name) from error
         if found.restarted:
             raise _unknown(name, error) from error  # a bolus that it may have begun is over
         self._keep_pending(None)
-        raise Refused("bad_token", "the pump did not carry the command out", "", 0, 0) from error
+        raise NotCarriedOut(name) from error
 
     def _after_failure(self, prepared: Prepared, name: str, refusal: Refused) -> Values:
         """The confirmation of a command that failed inside the pump, perhaps only after it had
@@ -733,14 +779,11 @@ class Programmer:
         except CisternaError as error:
             raise _unknown(name, error) from error
         if found.is_last or found.event is not None:
-            what = "was carried out"
+            what = f"was carried out; {_STARTED_SINCE}" if found.restarted else "was carried out"
         elif not found.whole:
             raise _cannot_tell(name)
         elif found.restarted:
-            what = (
-                "is not in the pump's log; the pump has started anew since: a bolus that it may "
-                "have begun is over (cisterna log)"
-            )
+            what = f"is not in the pump's log; {_STARTED_SINCE}"
         elif pending.get("failed"):
             what = (
                 "is not in the pump's log; the pump failed while it carried it out, and does not "
@@ -799,7 +842,8 @@ class Programmer:
         bridge: bool = False,
         no_bridge: str = "",
     ) -> Done:
-        """Commit ``therapy``, read it back and compare. Raises CisternaError if they differ.
+        """Commit ``therapy``, read it back and compare. Raises ReadBackDiffers, or NotReadBack
+        where it was committed and the link went silent behind that.
 
         ``confirm_total``: the new 24-h total, "100 ug/day"; a program that calls this without it
         has said the total by the therapy itself. ``accept_warnings``: soft limits that are crossed
@@ -818,14 +862,19 @@ class Programmer:
             why=no_bridge,
         )
         done = self.confirm(prepared)
-        self.verify(therapy)
+        try:
+            self.verify(therapy)
+        except ReadBackDiffers:
+            raise
+        except CisternaError as error:
+            raise NotReadBack(done, error) from error
         return done
 
     def verify(self, therapy: Therapy) -> None:
-        """Raise CisternaError unless the pump's prescription is ``therapy``."""
+        """Raise ReadBackDiffers unless the pump's prescription is ``therapy``."""
         stored = self.prescription()
         if stored != therapy:
-            raise CisternaError(f"read-back differs: sent {therapy}, the pump has {stored}")
+            raise ReadBackDiffers(f"read-back differs: sent {therapy}, the pump has {stored}")
 
     def dose_volume_nl(self, dose: str) -> int:
         """Volume of a dose such as "10 ug" or "20 uL" at the pump's concentration, in nL.
@@ -966,6 +1015,14 @@ def _unknown(name: str, error: CisternaError) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"{name}: the pump was told, and its answer did not come: {error}",
         remedy=f"{_ASK_AGAIN}; first: {error.remedy}" if error.remedy else _ASK_AGAIN,
+    )
+
+
+def _not_kept(name: str, error: BadKeyStore | OSError) -> BadKeyStore:
+    """``error``: why a command could not be kept before it was sent."""
+    return BadKeyStore(
+        f"{name}: {error}: nothing was done, as a command is kept before it is sent",
+        remedy=getattr(error, "remedy", None) or "see to that folder, then repeat the command",
     )
 
 

@@ -623,10 +623,20 @@ def ports_screen(shown: Console, answers: Sequence[Answer]) -> None:
             note(shown, f"{where}: {answer.problem}", _QUIET)
 
 
-def outcome(shown: Console, text: str, status: Status, capacity_nl: int) -> None:
-    """What was done, and what the pump does now, in the units of ``capacity_nl``'s pumps."""
+def outcome(
+    shown: Console,
+    text: str,
+    status: Status | None,
+    capacity_nl: int,
+    warnings: Iterable[str] = (),
+) -> None:
+    """What was done, and what the pump does now, in the units of ``capacity_nl``'s pumps; None: it
+    could not be read."""
     good(shown, text)
-    rows(shown, [("Now", mode_now(status, with_rate=True, capacity_nl=capacity_nl))])
+    if status is not None:
+        rows(shown, [("Now", mode_now(status, with_rate=True, capacity_nl=capacity_nl))])
+    for warning in warnings:
+        note(shown, f"  WARNING: {plain(warning)}", "bold red")
 
 
 def therapy_screen(shown: Console, therapy: Therapy, notes: Iterable[str]) -> None:

@@ -416,4 +416,4 @@ def test_what_the_pump_did_not_do_is_not_unknown(cisterna: Cisterna) -> None:
         shown = cisterna("stop", "--yes", "--json", "--port", pump.path)
     assert asked
     assert shown.code == 1
-    assert "the pump did not carry the command out" in shown.err
+    assert "stop delivery: its answer did not come, and the pump did not carry it out" in shown.err

@@ -416,7 +416,7 @@ def test_a_confirmation_never_goes_into_another_session() -> None:
         prepared = first.prepare(messages.SET_CLOCK, {"wall_s": 1_800_000_000})
         with bench.programmer() as second:
             second.status()
-            with pytest.raises(Refused, match="did not carry the command out"):
+            with pytest.raises(Refused, match="the pump did not carry it out"):
                 first.confirm(prepared)
         assert first.status().wall_s == 0
 
