@@ -25,7 +25,7 @@ import time
 from binascii import crc32
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cisterna.amounts import field_label, format_field
 from cisterna.errors import UsageError, quoted
@@ -39,6 +39,7 @@ VERSION = 1
 _KINDS = {REQUEST: "request", REPLY: "reply", REFUSAL: "refusal"}
 _OWNER = 0o600
 _SECRET = "(a key: never written)"
+_MOST = 1 << 64  # what no field reaches
 
 
 def _own(path: Path) -> int:
@@ -189,45 +190,97 @@ def recording(path: Path | None) -> Generator[None, None, None]:
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(head, frames) of a trace. A last line that was cut short is left out. Raises UsageError for
-    a file that is no trace."""
+    a file that is no trace, and for a line that is not as ``FrameTrace`` writes it."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        rows: list[Any] = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{quoted(str(path))} cannot be read as a frame trace: {error}",
-            remedy="write one with --trace FILE, on any command that talks to a pump",
+            f"{quoted(str(path))} cannot be read as a frame trace: {error}", remedy=_WRITE_ONE
         ) from error
-    if not all(isinstance(row, dict) for row in rows) or "cisterna_trace" not in (rows or [{}])[0]:
-        raise UsageError(
-            f"{quoted(str(path))} is no frame trace",
-            remedy="write one with --trace FILE, on any command that talks to a pump",
-        )
-    head: dict[str, Any] = rows[0]
+    head = _row(lines[0]) if lines else None
+    if head is None or "cisterna_trace" not in head:
+        raise UsageError(f"{quoted(str(path))} is no frame trace", remedy=_WRITE_ONE)
     if head["cisterna_trace"] != VERSION:
         raise UsageError(
-            f"{quoted(str(path))} is a trace of version {head['cisterna_trace']}, "
+            f"{quoted(str(path))} is a trace of version {quoted(str(head['cisterna_trace']))}, "
             f"this program reads version {VERSION}"
         )
-    told = (isinstance(head.get(name), str) for name in ("began", "table_hash"))
-    odd = [number for number, row in enumerate(rows[1:], 2) if not _is_frame(row)]
-    if odd or not all(told):
-        raise UsageError(
-            f"{quoted(str(path))} is damaged: line {1 if not odd else odd[0]} is not as a frame "
-            "trace has it",
-            remedy="remove that line, or write the trace anew with --trace FILE",
-        )
-    return head, rows[1:]
+    if not all(isinstance(head.get(name), str) for name in ("began", "table_hash")):
+        raise _damaged(path, 1)
+    frames: list[dict[str, Any]] = []
+    for number, line in enumerate(lines[1:], 2):
+        row = _row(line)
+        if row is None or not _is_frame(row):
+            raise _damaged(path, number)
+        frames.append(row)
+    return head, frames
+
+
+_WRITE_ONE = "write one with --trace FILE, on any command that talks to a pump"
+
+
+def _damaged(path: Path, number: int) -> UsageError:
+    return UsageError(
+        f"{quoted(str(path))} is damaged: line {number} is not as a frame trace has it",
+        remedy="remove that line, or write the trace anew with --trace FILE",
+    )
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """The object that a line is; None when it is none."""
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", row) if isinstance(row, dict) else None
 
 
 def _is_frame(row: dict[str, Any]) -> bool:
     """True for a line that ``as_text`` can tell."""
-    if not isinstance(row.get("t_s"), (int, float)) or not isinstance(row.get("to"), str):
+    t_s, to = row.get("t_s"), row.get("to")
+    if not isinstance(t_s, (int, float)) or not 0 <= t_s < _MOST or not isinstance(to, str):
         return False
+    octets = row.get("octets", "")
     if "problem" in row:
-        return isinstance(row.get("octets"), str)
-    fields = row.get("fields")
-    return isinstance(fields, dict) and {"kind", "message", "sequence"} <= row.keys()
+        return isinstance(row["problem"], str) and "octets" in row and _is_hex(octets)
+    words = (row.get("kind"), row.get("message"), row.get("note", ""))
+    numbers = (row.get("sequence"), row.get("try", 1))
+    return (
+        all(isinstance(each, str) for each in words)
+        and all(_is_number(each) for each in numbers)
+        and _is_hex(octets)
+        and _are_fields(row.get("fields"))
+    )
+
+
+def _are_fields(fields: Any, inner: bool = False) -> bool:
+    """True for what ``_field_lines`` can tell. ``inner``: of a command inside a prepare."""
+    if not isinstance(fields, dict):
+        return False
+    for name, value in cast("dict[str, Any]", fields).items():
+        if name == "records":
+            told = _is_hex(value)
+        else:
+            told = isinstance(value, str) or _is_number(value)
+            told = told or (not inner and _are_fields(value, inner=True))
+        if not told:
+            return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    """True for a whole number that a field can have."""
+    return type(value) is int and -_MOST < value < _MOST
+
+
+def _is_hex(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        bytes.fromhex(value)
+    except ValueError:
+        return False
+    return True
 
 
 def as_text(frames: list[dict[str, Any]]) -> Iterator[str]:

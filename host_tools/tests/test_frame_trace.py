@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,42 @@ NO_TRACES = (
     HEAD + '{"t_s": 1, "to": "pump", "problem": "damage"}\n',
     HEAD + '{"t_s": 1, "to": "pump", "message": "hello", "fields": {}}\n',
 )
+GOOD = {"t_s": 1, "to": "host", "kind": "reply", "sequence": 1, "message": "get_events"}
+WRONG: tuple[dict[str, Any], ...] = (
+    {"fields": {"records": "no hex"}},
+    {"fields": {"records": 7}},
+    {"fields": {"boots": None}},
+    {"fields": {"boots": 1 << 64}},
+    {"fields": {"body": {"body": {"body": {}}}}},
+    {"fields": []},
+    {"try": "2"},
+    {"note": 2},
+    {"kind": 1},
+    {"message": ["get_events"]},
+    {"sequence": "1"},
+    {"octets": "7g"},
+    {"t_s": 10**400},
+    {"t_s": float("nan")},
+    {"to": 1},
+    {"problem": 3, "octets": ""},
+    {"problem": "damage", "octets": "xyz"},
+)
+DAMAGED = (
+    "no JSON",
+    "[" * 100_000,
+    json.dumps([GOOD]),
+    *(json.dumps({**GOOD, "fields": {}, **wrong}) for wrong in WRONG),
+)
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_line_is_named(cisterna: Cisterna, tmp_path: Path, line: str) -> None:
+    path = tmp_path / "trace"
+    path.write_text(HEAD + json.dumps({**GOOD, "fields": {}}) + "\n" + line + "\n")
+    for words in ((), ("--json",)):
+        ran = cisterna("bench", "decode", str(path), *words)
+        assert ran.code == 2
+        assert "is damaged: line 3 is" in " ".join((ran.out + ran.err).split())
 
 
 @pytest.mark.parametrize("text", NO_TRACES)
