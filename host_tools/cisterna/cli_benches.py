@@ -225,7 +225,7 @@ def decode(
     shown = screens.console()
     screens.note(shown, f"began {head['began']}, message table {head['table_hash']}")
     for line in frame_trace.as_text(frames):
-        print(line)
+        screens.note(shown, line)
 
 
 def therapy(

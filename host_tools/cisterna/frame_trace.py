@@ -284,7 +284,8 @@ def _is_hex(value: Any) -> bool:
 
 
 def as_text(frames: list[dict[str, Any]]) -> Iterator[str]:
-    """A line a frame, and lines below it for its fields, with units."""
+    """A line a frame, and lines below it for its fields, with units. Text in it is the pump's, and
+    may hold control characters."""
     for frame in frames:
         arrow = "->" if frame["to"] == "pump" else "<-"
         begin = f"{frame['t_s']:12.6f} {arrow} "
@@ -306,6 +307,8 @@ def _field_lines(message: str, fields: dict[str, Any]) -> Iterator[str]:
                 yield f"  {line}"
         elif name == "records":
             yield from _record_lines(message, bytes.fromhex(value))
+        elif name == "table_hash" and isinstance(value, int):
+            yield f"{field_label(name)}: {value:08x}"
         elif isinstance(value, int):
             yield f"{field_label(name)}: {format_field(name, value)}"
         else:

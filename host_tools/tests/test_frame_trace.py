@@ -15,6 +15,7 @@ from cisterna.frame_trace import FrameTrace
 from cisterna.programmer import Programmer
 from host_tools.tests.conftest import Cisterna
 from pump_wire import messages
+from pump_wire.codec import encode
 from pump_wire.messages import BY_NUMBER, Message
 from pump_wire.session import REPLY, REQUEST
 
@@ -141,6 +142,24 @@ def test_a_trace_is_for_its_owners_eyes_only(tmp_path: Path, there_before: bool)
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
     assert frame_trace.read(path)[1] == []
+
+
+def test_what_a_pump_says_is_shown_without_control_characters(
+    cisterna: Cisterna, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace"
+    trace = FrameTrace(path)
+    body = bytearray(100)
+    hello = {"board": "\x1b[31mred\x07", "firmware": "1", "vm": "1", "serial": bytes(8)}
+    numbers = {"wire_version": 2, "table_hash": 0x1EE7E4FD, "sealed": 1, "boots": 1}
+    end = encode(messages.HELLO.reply, {**hello, **numbers, "reset_cause": 1}, body, 0)
+    trace.packet("p", "host", REPLY, 1, messages.HELLO.number, bytes(body[:end]))
+    trace.close()
+    shown = cisterna("bench", "decode", str(path))
+    assert shown.code == 0
+    assert "red" in shown.out
+    assert not {"\x1b", "\x07"} & set(shown.out)
+    assert "table hash: 1ee7e4fd" in shown.out
 
 
 HEAD = '{"cisterna_trace": 1, "began": "now", "table_hash": "0"}\n'
