@@ -28,6 +28,7 @@ from cisterna.emulator_port import EmulatedLink, EmulatedPort
 from cisterna.errors import CisternaError, NoPump
 from cisterna.firmware_files import PROFILES, firmware_files
 from cisterna.keys import KeyStore, factory_files, factory_keys
+from cisterna.own_files import make_own_folder, narrow, write_own
 from cisterna.programmer import Programmer
 
 Deploy = Literal["image", "mpremote"]
@@ -52,7 +53,8 @@ def load_plant() -> ModuleType:
 class EmulatedBench(Bench):
     """``seed``: of what is random in the chip. ``files``: what to put on the board in place of the
     firmware as it is in this checkout. ``state``: folder for flash and plant, kept and taken up
-    again; the pump's records stay, the firmware becomes that of this checkout. ``deploy``: how the
+    again, for its owner's eyes only: keys are in the flash in clear; the pump's records stay, the
+    firmware becomes that of this checkout. ``deploy``: how the
     firmware gets there: in a file system image, at once; or as on a real board, through mpremote
     on the serial port, which takes half a minute. ``profile``: see drivers/README.md. ``paired``:
     a new pump is provisioned before its first start, ``keys`` has every role's key.
@@ -102,6 +104,8 @@ class EmulatedBench(Bench):
                 raise ValueError("only the firmware of this checkout is deployed through mpremote")
             wanted = {}
         self.keys = KeyStore(None if state is None else state / "keys")
+        if state is not None:
+            make_own_folder(state)
         flash = self._kept_flash(wanted)
         self._new_keys = factory_keys(None if secret else seed) if paired and flash is None else {}
         root = data["files"]["root"]
@@ -133,6 +137,7 @@ class EmulatedBench(Bench):
         """The flash as it was saved, with ``wanted`` on it; None when none was saved."""
         if self._state is None or not (self._state / "flash.bin").is_file():
             return None
+        narrow(self._state / "flash.bin")
         flash = (self._state / "flash.bin").read_bytes()
         there = files_of(flash[FILES_AT:])
         if all(there.get(path) == data for path, data in wanted.items()):
@@ -147,14 +152,14 @@ class EmulatedBench(Bench):
         """Write flash and plant to the state folder, if there is one."""
         if self._state is None:
             return
-        self._state.mkdir(parents=True, exist_ok=True)
+        make_own_folder(self._state)
         saved = {"plant": self._plant.state(), "time_us": self.pico.now_ns // 1000}
         for name, content in (
             ("flash.bin", self.pico.flash_image()),
             ("bench.json", json.dumps(saved).encode()),
         ):
             path = self._state / name
-            path.with_suffix(".new").write_bytes(content)
+            write_own(path.with_suffix(".new"), content)
             path.with_suffix(".new").replace(path)
 
     def _deploy(self, profile: str) -> None:

@@ -25,6 +25,7 @@ from cisterna.boards import board_data, project_root
 from cisterna.errors import CisternaError
 from cisterna.firmware_files import firmware_files
 from cisterna.keys import KeyStore, factory_files, factory_keys
+from cisterna.own_files import make_own_folder, narrow, write_own
 from cisterna.vm import find_vm
 
 RESERVOIR_PL = 20_000_000_000  # the plant's reservoir when a bench is new: full
@@ -76,7 +77,8 @@ class PowerGone(PumpStopped):
 
 class VirtualBench(Bench):
     """``seed``: of everything random in the pump. ``trace``: keep edges. ``state``: folder for
-    flash, plant and seed, kept and taken up again; a temporary one by default. ``speed``:
+    flash, plant and seed, kept and taken up again, the flash for its owner's eyes only: keys are
+    in it in clear; a temporary one by default. ``speed``:
     simulated seconds a real second, 0 for time that only ``advance`` moves. ``heap``: the VM's, as
     MicroPython writes it. ``firmware``: folder with other firmware to run, laid out as on a board.
     ``paired``: a new pump is provisioned before its first start, ``keys`` has every role's key.
@@ -146,7 +148,7 @@ class VirtualBench(Bench):
         os.set_blocking(self._master, False)
         self._port = os.ttyname(self._slave)
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
+            make_own_folder(self.state)
             self._load_state()
             self.power_on()
         except BaseException:
@@ -189,7 +191,8 @@ class VirtualBench(Bench):
         fresh = not flash.is_file()
         if fresh:
             size = self._data["flash"]["blocks"] * self._data["flash"]["block_size"]
-            flash.write_bytes(b"\xff" * size)
+            write_own(flash, b"\xff" * size)
+        narrow(flash)
         files: dict[str, bytes] = {}
         if fresh and self._paired:
             keys = factory_keys(None if self._secret else self._seed)
@@ -241,7 +244,8 @@ class VirtualBench(Bench):
         os.set_blocking(request_read, False)  # MicroPython's readinto would wait for a full buffer
         answer_read, answer_write = os.pipe()
         config_path = self.state / "board.json"
-        config_path.write_text(json.dumps(self._config(request_read, answer_write)))
+        config = json.dumps(self._config(request_read, answer_write))
+        write_own(config_path, config.encode())  # a new pump's keys are in it
         self._boots += 1
         self._armed = []
         environment = dict(os.environ)
@@ -522,7 +526,7 @@ class VirtualBench(Bench):
         files.mount()
         yield files
         files.unmount()
-        image.write_bytes(bytes(files.context.buffer))
+        write_own(image, bytes(files.context.buffer))
 
     def inject(self, fault: str, after_steps: int = 0, amount: int | None = None) -> None:
         if fault.startswith("hang_"):

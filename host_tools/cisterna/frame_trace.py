@@ -17,7 +17,6 @@ import contextlib
 import datetime
 import json
 import os
-import stat
 import struct
 import sys
 import threading
@@ -29,6 +28,7 @@ from typing import Any, cast
 
 from cisterna.amounts import field_label, format_field
 from cisterna.errors import UsageError, quoted
+from cisterna.own_files import open_own
 from cisterna.prescription import NOTICE
 from pump_wire import messages
 from pump_wire.codec import FieldError, decode
@@ -37,17 +37,8 @@ from pump_wire.session import REFUSAL, REPLY, REQUEST
 
 VERSION = 1
 _KINDS = {REQUEST: "request", REPLY: "reply", REFUSAL: "refusal"}
-_OWNER = 0o600
 _SECRET = "(a key: never written)"
 _MOST = 1 << 64  # what no field reaches
-
-
-def _own(path: Path) -> int:
-    """Open a file anew that nobody but its owner can use, also where there was one before."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER)
-    if os.name == "posix" and stat.S_ISREG(os.fstat(fd).st_mode):
-        os.fchmod(fd, _OWNER)
-    return fd
 
 
 class FrameTrace:
@@ -56,7 +47,7 @@ class FrameTrace:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.fdopen(_own(path), "w", encoding="utf-8")
+        self._file = os.fdopen(open_own(path), "w", encoding="utf-8")
         self._lock = threading.Lock()
         self._start_s = time.monotonic()
         self._prepared: dict[tuple[str, int], int] = {}  # (port, sequence): command

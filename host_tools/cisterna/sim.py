@@ -28,6 +28,7 @@ from cisterna.bench import Bench
 from cisterna.errors import CisternaError, UsageError, quoted
 from cisterna.finding import registered
 from cisterna.keys import ROLES, KeyStore
+from cisterna.own_files import make_own_folder
 from cisterna.prescription import NOTICE
 from cisterna.vm import find_vm
 
@@ -92,7 +93,7 @@ def _only_one(state: Path | None) -> Generator[None, None, None]:
     import fcntl
 
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        make_own_folder(state)
         file = (state / "in-use").open("w")
     except OSError as error:
         raise CisternaError(f"the state folder {state}: {error.strerror}") from error

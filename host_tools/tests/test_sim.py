@@ -288,6 +288,44 @@ def test_without_a_seed_nobody_can_foretell_keys_and_tokens(tmp_path: Path) -> N
         assert len({each[place] for each in drawn}) == 3
 
 
+def modes_in(folder: Path, names: tuple[str, ...]) -> set[int]:
+    """What others may do with these files, and with a folder."""
+    return {path.stat().st_mode & 0o777 for path in (folder / name for name in names)}
+
+
+WITH_KEYS = ("flash.bin", "board.json")
+
+
+def test_the_state_has_keys_in_it_and_is_its_owners_alone(tmp_path: Path) -> None:
+    state = tmp_path / "pump"
+    before = os.umask(0)
+    try:
+        with VirtualBench(trace=False, state=state):
+            assert modes_in(state, ("",)) == {0o700}
+            assert modes_in(state, WITH_KEYS) == {0o600}
+        state.chmod(0o755)  # as an older version left it
+        for name in WITH_KEYS:
+            (state / name).chmod(0o644)
+        with VirtualBench(trace=False, state=state) as bench:
+            assert modes_in(state, WITH_KEYS) == {0o600}
+            bench.cut_power()
+            bench.write_flash_file("note", b"kept")
+            assert modes_in(state, WITH_KEYS) == {0o600}
+        assert modes_in(state, ("",)) == {0o755}
+    finally:
+        os.umask(before)
+
+
+def test_sim_makes_a_state_folder_for_its_owner_alone(start: Start, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        start("--state", str(tmp_path / "pump"))
+    finally:
+        os.umask(before)
+    assert modes_in(tmp_path / "pump", ("",)) == {0o700}
+    assert modes_in(tmp_path / "pump", WITH_KEYS) == {0o600}
+
+
 def test_a_vm_that_is_stuck_is_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_virtual, "_ANSWER_S", 0.2)
     with VirtualBench(trace=False) as bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cisterna.bench_emulated import EmulatedBench
 from cisterna.emulator import NoPicoImage, find_pico_image
 from host_tools.tests.conftest import Cisterna, Other
-from host_tools.tests.test_sim import Callable, Start, ended, start
+from host_tools.tests.test_sim import Callable, Start, ended, modes_in, start
 
 __all__ = ["start"]  # the fixture
 
@@ -66,6 +68,22 @@ def test_host_tools_find_it_and_its_state_is_kept(
     assert after["identity"]["serial"] == before["identity"]["serial"]
     assert after["prescription"] == before["prescription"]
     assert mpremote(said["port"], "fs", "cat", ":/note") == "kept"
+
+
+@pytest.mark.long
+def test_its_state_has_keys_in_it_and_is_its_owners_alone(tmp_path: Path) -> None:
+    state = tmp_path / "pico"
+    before = os.umask(0)
+    try:
+        with EmulatedBench(state=state) as bench:
+            assert modes_in(state, ("",)) == {0o700}
+            bench.save()
+            assert modes_in(state, ("flash.bin", "bench.json")) == {0o600}
+        (state / "flash.bin").chmod(0o644)  # as an older version left it
+        with EmulatedBench(state=state):
+            assert modes_in(state, ("flash.bin",)) == {0o600}
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.long
