@@ -40,6 +40,7 @@ from pump_wire.codec import MAX_BODY
 from pump_wire.messages import Message
 
 NEVER = 1 << 62  # of an Outlook: not at all, or no limit
+MOST_RECORDS = 8_192  # of a log: twice what a pump keeps, and more
 
 # What whoever programs may accept without typing.
 SOFT_ASKS = (
@@ -554,44 +555,46 @@ class Programmer:
     ) -> Iterator[Event]:
         """Event records from sequence number ``first`` on, oldest first.
 
-        ``progress(done, total)`` is called after every reply.
+        ``progress(done, total)`` is called after every reply. Raises BadReply for a log that no
+        pump can hold.
         """
-        number = first
-        start: int | None = None
-        while True:
-            reply = self.session.request(messages.GET_EVENTS, {"first": number})
-            number = max(number, reply["oldest"])
-            if start is None:
-                start = number
-            events = parse_events(reply["records"], number)
-            if not events:
-                return
-            yield from events
-            number += len(events)
-            if progress is not None:
-                progress(number - start, reply["next"] - start)
-            if number >= reply["next"]:
-                return
+        yield from self._records(messages.GET_EVENTS, parse_events, first, progress)
 
     def faults(
         self, first: int = 0, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[FaultRecord]:
         """Fault records, as ``events``."""
+        yield from self._records(messages.GET_FAULTS, parse_faults, first, progress)
+
+    def _records(
+        self,
+        message: Message,
+        parse: Callable[[bytes, int], list[_Row]],
+        first: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[_Row]:
         number = first
         start: int | None = None
+        read = 0
         while True:
-            reply = self.session.request(messages.GET_FAULTS, {"first": number})
-            number = max(number, reply["oldest"])
+            reply = self.session.request(message, {"first": number})
+            oldest, end = reply["oldest"], reply["next"]
+            if not 0 <= end - oldest <= MOST_RECORDS:
+                problem = f"no log has records {oldest} to {end}"
+                raise BadReply(message, reply["records"], problem)
+            number = max(number, oldest)
             if start is None:
                 start = number
-            faults = parse_faults(reply["records"], number)
-            if not faults:
-                return
-            yield from faults
-            number += len(faults)
-            if progress is not None:
-                progress(number - start, reply["next"] - start)
-            if number >= reply["next"]:
+            found = parse(reply["records"], number)
+            read += len(found)
+            if (number < end and not found) or read > MOST_RECORDS:
+                problem = f"no record {number}" if not found else "the log has no end"
+                raise BadReply(message, reply["records"], problem)
+            yield from found
+            number += len(found)
+            if progress is not None and found:
+                progress(number - start, end - start)
+            if number >= end:
                 return
 
     def log(self, first: int = 0) -> list[Event]:

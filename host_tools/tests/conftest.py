@@ -19,6 +19,8 @@ import pytest
 from cisterna import finding, keys
 from cisterna.bench_virtual import VirtualBench
 from cisterna.cli import main
+from cisterna.session import TRIES, Session
+from pump_wire.messages import Message
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +89,27 @@ def bench(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBench
         monkeypatch.setenv(finding.VARIABLE, bench.port)
         monkeypatch.setenv(keys.VARIABLE, str(bench.keys.folder))
         yield bench
+
+
+Lie = Callable[[Message, dict[str, Any]], None]
+
+
+@pytest.fixture
+def lie(monkeypatch: pytest.MonkeyPatch) -> Lie:
+    """A pump that has the keys and lies: replies to a message have these fields from then on."""
+
+    def begin(lied: Message, fields: dict[str, Any]) -> None:
+        honest = Session.request
+
+        def request(
+            self: Session, message: Message, values: dict[str, Any], tries: int = TRIES
+        ) -> dict[str, Any]:
+            reply = honest(self, message, values, tries)
+            return {**reply, **fields} if message is lied else reply
+
+        monkeypatch.setattr(Session, "request", request)
+
+    return begin
 
 
 @dataclass

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import struct
+from binascii import crc32
 
 import pytest
 
+from cisterna import programmer
 from cisterna.bench_virtual import VirtualBench
+from cisterna.boards import project_root
 from cisterna.errors import Refused
 from cisterna.programmer import Event
-from host_tools.tests.conftest import Cisterna
+from cisterna.session import BadReply
+from host_tools.tests.conftest import Cisterna, Lie
 from pump_wire import messages
 
 DAY = "2027-01-15"  # what the pump's clock is set to, at 08:00 UTC
@@ -123,3 +129,54 @@ def test_a_damaged_record_is_shown_whatever_is_asked_for(
     bench.power_on()
     assert names(cisterna, "--event", "bolus_done") == ["damaged_record"]
     assert "this record is damaged" in cisterna("log", "--since", "1 min").out
+
+
+def record(name: str, value: int) -> bytes:
+    """An event record as a pump stores it."""
+    body = struct.pack(messages.EVENT_FORMAT, 0, messages.EVENT[name], 0, 0, 1, 0, value)
+    return body + crc32(body).to_bytes(4, "little")
+
+
+ONE = record("delivery_stopped", 0)
+NO_LOGS = (
+    ({"oldest": 0, "next": 2**32 - 1, "records": ONE}, "no log has records 0 to 4294967295"),
+    ({"oldest": 9, "next": 3, "records": b""}, "no log has records 9 to 3"),
+    ({"oldest": 0, "next": 5, "records": b""}, "no record 0"),
+)
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize(("fields", "why"), NO_LOGS)
+def test_a_log_that_no_pump_can_hold_is_refused(
+    cisterna: Cisterna, lie: Lie, fields: dict[str, object], why: str
+) -> None:
+    lie(messages.GET_EVENTS, fields)
+    lie(messages.GET_FAULTS, fields)
+    for words in (("log",), ("log", "--faults")):
+        shown = cisterna(*words)
+        assert shown.code == 1
+        assert why in shown.err
+
+
+def test_a_log_that_goes_on_as_it_is_read_ends(
+    bench: VirtualBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench.programmer() as pump:
+
+        def request(_: object, values: dict[str, int]) -> dict[str, object]:
+            first = values["first"]
+            return {"oldest": first, "next": first + 100, "records": ONE * 7}
+
+        monkeypatch.setattr(pump.session, "request", request)
+        for source in (pump.events, pump.faults):
+            read = itertools.islice(source(), 100_000)
+            with pytest.raises(BadReply, match="the log has no end"):
+                list(read)
+
+
+def test_a_log_has_room_for_all_that_a_pump_keeps() -> None:
+    for name in ("eventlog", "faultlog"):
+        source = (project_root() / "firmware" / "pump" / f"{name}.py").read_text(encoding="utf-8")
+        kept = dict(re.findall(r"^(PER_SLOT|SLOTS|FILES) = (\d+)", source, re.MULTILINE))
+        batch = int(kept["PER_SLOT"]) * int(kept["SLOTS"])
+        assert 2 * (int(kept["FILES"]) + 1) * batch < programmer.MOST_RECORDS

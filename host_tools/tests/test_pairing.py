@@ -691,8 +691,8 @@ def test_records_that_are_gone_or_damaged_do_not_say_no(
                 records = bytearray(reply["records"])
                 if what == "damaged":
                     records[5] ^= 1
-                else:
-                    reply["oldest"] += 1
+                elif values["first"] == done.event:
+                    reply["oldest"] = done.event + 1
                     del records[: messages.EVENT_SIZE]
                 reply["records"] = bytes(records)
             return reply
