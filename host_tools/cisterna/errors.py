@@ -78,7 +78,7 @@ class Refused(CisternaError):
         if name in _WITH_LIMIT:
             asked, allowed = format_field(field, value), format_field(field, limit)
             message += f": {field_label(field)} {asked}, limit {allowed}"
-        elif field == "mode" and value < len(MODES):
+        elif field == "mode" and 0 <= value < len(MODES):
             message += f": it is in mode {MODES[value].replace('_', ' ')}"
         elif field == "fault" and value in FAULTS:
             message += f": {FAULTS[value][1]}"

@@ -12,7 +12,7 @@ import dataclasses
 import struct
 import time
 from binascii import crc32
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -233,11 +233,14 @@ class Event:
         if self.damaged:
             return "this record is damaged"
         if self.name == "mode_entered":
-            return f"{messages.MODES[self.value].replace('_', ' ')} mode entered"
+            mode = _word(messages.MODES, self.value)
+            return f"{mode} mode entered" if mode else f"unknown mode {self.value} entered"
         if self.name == "pump_started":
-            return f"pump started, reset cause: {messages.RESET_CAUSES[self.value]}"
+            cause = _word(messages.RESET_CAUSES, self.value) or f"unknown cause {self.value}"
+            return f"pump started, reset cause: {cause}"
         if self.name == "fault_latched":
-            return f"fault latched, motor stopped: {messages.FAULTS[self.value][1]}"
+            what = messages.FAULTS.get(self.value, ("", f"unknown fault {self.value}"))[1]
+            return f"fault latched, motor stopped: {what}"
         if self.name in ("alarm_raised", "alarm_over") and self.value in messages.ALARMS:
             _, urgent, _, text, _ = messages.ALARMS[self.value]
             kind = messages.ALARM_CLASSES[urgent]
@@ -326,7 +329,7 @@ class Alarm:
     @property
     def state_name(self) -> str:
         """What somebody did about it, or that its cause is gone."""
-        return messages.ALARM_STATES[self.state]
+        return _word(messages.ALARM_STATES, self.state) or f"unknown state {self.state}"
 
 
 @dataclass(frozen=True)
@@ -378,6 +381,11 @@ class _Trace:
 
 def _row(kind: Callable[..., _Row], values: Values) -> _Row:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def _word(words: Sequence[str], number: int) -> str:
+    """A number of the message table in words; "" for one that it does not have."""
+    return words[number].replace("_", " ") if 0 <= number < len(words) else ""
 
 
 def parse_events(records: bytes, first: int) -> list[Event]:
@@ -606,6 +614,10 @@ class Programmer:
     def alarms(self) -> Alarms:
         """Alarms that stand or were not acknowledged."""
         reply = self.session.request(messages.GET_ALARMS, {})
+        octets = len(reply["records"])
+        if octets % messages.ALARM_SIZE:
+            problem = f"{octets} octets are no whole number of alarms"
+            raise BadReply(messages.GET_ALARMS, reply["records"], problem)
         listed = tuple(
             Alarm(*row) for row in struct.iter_unpack(messages.ALARM_FORMAT, reply["records"])
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from cisterna.bench_virtual import VirtualBench
-from host_tools.tests.conftest import Cisterna
+from host_tools.tests.conftest import Cisterna, Lie
 from pump_wire import messages
 
 ANNOUNCED = messages.TONES[messages.ANNOUNCEMENT][0][0]  # Hz
@@ -124,3 +126,16 @@ def test_bad_input_is_refused(cisterna: Cisterna, words: tuple[str, ...]) -> Non
     refused = cisterna("alarms", *words)
     assert refused.code == 2
     assert words[0] in refused.err or words[0][2:] in refused.err or "more than one" in refused.err
+
+
+@pytest.mark.usefixtures("bench")
+def test_alarms_that_the_message_table_does_not_have(cisterna: Cisterna, lie: Lie) -> None:
+    records = struct.pack(messages.ALARM_FORMAT, 3, 1, 9, 0)
+    lie(messages.GET_ALARMS, {"records": records})
+    assert "unknown state 9" in cisterna("alarms").out
+    assert cisterna("status", "--json").json["alarms"][0]["state"] == "unknown state 9"
+    lie(messages.GET_ALARMS, {"records": records[:7]})
+    for words in (("alarms",), ("status",)):
+        shown = cisterna(*words)
+        assert shown.code == 1
+        assert "7 octets are no whole number of alarms" in shown.err

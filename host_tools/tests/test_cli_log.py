@@ -137,6 +137,30 @@ def record(name: str, value: int) -> bytes:
     return body + crc32(body).to_bytes(4, "little")
 
 
+UNKNOWN = (
+    ("mode_entered", 99, "unknown mode 99 entered"),
+    ("mode_entered", -1, "unknown mode -1 entered"),
+    ("pump_started", 77, "pump started, reset cause: unknown cause 77"),
+    ("pump_started", -5, "pump started, reset cause: unknown cause -5"),
+    ("fault_latched", 200, "fault latched, motor stopped: unknown fault 200"),
+    ("alarm_raised", 300, "alarm 300 raised"),
+)
+
+
+@pytest.mark.usefixtures("bench")
+def test_numbers_that_the_message_table_does_not_have_are_told(
+    cisterna: Cisterna, lie: Lie
+) -> None:
+    records = b"".join(record(name, value) for name, value, _ in UNKNOWN)
+    lie(messages.GET_EVENTS, {"oldest": 0, "next": len(UNKNOWN), "records": records})
+    shown = cisterna("log")
+    assert shown.code == 0
+    for _, _, text in UNKNOWN:
+        assert text in shown.out
+    told = [each["text"] for each in cisterna("log", "--json").json["events"]]
+    assert told == [text for _, _, text in UNKNOWN]
+
+
 ONE = record("delivery_stopped", 0)
 NO_LOGS = (
     ({"oldest": 0, "next": 2**32 - 1, "records": ONE}, "no log has records 0 to 4294967295"),

@@ -579,6 +579,10 @@ def test_every_error_has_the_exit_code_of_the_command():
             Refused("busy", "another procedure is running"),
             "the pump refused: another procedure is running",
         ),
+        (
+            Refused("wrong_mode", "not in this mode", "mode", -1),
+            "the pump refused: not in this mode",
+        ),
     ],
 )
 def test_a_refusal_names_field_value_limit_and_unit(error, text):
