@@ -177,7 +177,8 @@ KINDS = (
     Kind(
         "SEC-3",
         "replies",
-        "every bit of the pump's packets flipped, old ones before: the programmer takes none",
+        "every bit of the pump's sealed packets and of its answer to open_session flipped, old "
+        "packets before: the programmer takes none",
         2,
         50,
         2,

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from cisterna import attack_host
 from cisterna.attack import KINDS, REQUIREMENTS, Attack
 from cisterna.attack_emulated import EmulatedAttack
 from cisterna.boards import project_root
-from cisterna.errors import UsageError
+from cisterna.errors import CisternaError, UsageError
+from cisterna.session import TRIES, Session, WrongKey
 from host_tools.tests.conftest import Cisterna
 from host_tools.tests.test_seeded_bugs import copied
 from pump_wire.messages import TABLE
+from pump_wire.session import TAG
 
 WANTED = {*(f"SEC-{number}" for number in range(1, 9)), "INP-1", "INP-2", "INP-5"}
 ATTACKS = project_root() / "boards" / "virtual" / "attack_orders.py"
@@ -82,3 +85,22 @@ def test_replay_on_the_command_line(cisterna: Cisterna, tmp_path: Path) -> None:
     assert "verdict: all holds" in shown.out
     assert cisterna(*words, "nonsense").code == 2
     assert cisterna("bench", "attack", "--bench", "moon").code == 2
+
+
+def test_every_bit_of_the_pumps_answer_to_open_session_is_flipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[CisternaError] = []
+    honest = Session.open
+
+    def open_session(self: Session, tries: int = TRIES) -> None:
+        try:
+            honest(self, tries)
+        except WrongKey as error:
+            refused.append(error)
+            raise
+
+    monkeypatch.setattr(Session, "open", open_session)
+    request = {"do": "replies", "seed": 1, "first": 0, "last": 0}
+    assert [told["why"] for told in attack_host.run(request)] == [""]
+    assert len(refused) == 8 * (16 + TAG)
