@@ -55,6 +55,11 @@ class Kind:
         """How many cases there are."""
         return self.full if setting == "full" else self.quick
 
+    @property
+    def is_less_when_quick(self) -> bool:
+        """True if the quick setting does less than ``wanted`` tells."""
+        return (self.quick, self.asks_quick) != (self.full, self.asks_full)
+
     def asks(self, setting: Setting) -> dict[str, int]:
         """What the attack takes beside seed and numbers."""
         return self.asks_full if setting == "full" else self.asks_quick
@@ -285,6 +290,7 @@ class Attack(Campaign):
                     kind.wanted,
                     f"{kind.name}: {runs:,} runs, {len(failures(found))} failures",
                     not failures(found),
+                    self.setting == "quick" and kind.is_less_when_quick,
                 )
             )
         return rows

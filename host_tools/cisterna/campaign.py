@@ -65,12 +65,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One line of the verdict: a requirement, the figure that passes, what was measured."""
+    """One line of the verdict: a requirement, the figure that passes, what was measured.
+    ``quick``: by the quick setting, which does less than ``wanted`` tells."""
 
     requirement: str
     wanted: str
     measured: str
     holds: bool
+    quick: bool = False
 
 
 class Campaign(abc.ABC):
@@ -350,16 +352,31 @@ def largest(results: Iterable[Result], figure: str) -> int | None:
     return max((each.figures[figure] for each in results if figure in each.figures), default=None)
 
 
+def verdict_words(holds: bool, quick: bool) -> str:
+    """What a line of evidence shows. ``quick``: as in Evidence."""
+    if not holds:
+        return "fails"
+    return "holds at the quick setting's figures" if quick else "holds"
+
+
+def full_command(campaign: str, bench: str) -> str:
+    """What runs a campaign with the requirements' figures."""
+    where = "" if bench == "virtual" else f" --bench {bench}"
+    return f"cisterna bench {campaign}{where} --full"
+
+
 def data(campaign: Campaign, results: list[Result], took_s: float, workers: int) -> dict[str, Any]:
     """The verdict as JSON. All but "run" follows from identity and commit alone."""
     found = failures(results)
+    evidence = campaign.evidence(results)
     return {
         "identity": campaign.identity(),
         "commit": commit(),
         "holds": not found,
+        "quick": any(each.quick for each in evidence),
         "cases": len(results),
         "runs": sum(each.runs for each in results),
-        "evidence": [dataclasses.asdict(each) for each in campaign.evidence(results)],
+        "evidence": [dataclasses.asdict(each) for each in evidence],
         "failures": [{"id": case, "why": why} for case, why in found],
         "run": {"seconds": round(took_s, 1), "workers": workers},
     }

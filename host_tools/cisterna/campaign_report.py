@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
+from cisterna.campaign import full_command, verdict_words
 from cisterna.prescription import NOTICE
 
 _MOST_FAILURES = 1_000  # rows of a page; the JSON has all
@@ -27,6 +28,7 @@ img { max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; }
 code { overflow-wrap: anywhere; }
 .holds { color: #1a7f37; font-weight: 600; }
+.quick { color: #9a6700; font-weight: 600; }
 .fails { color: #d1242f; font-weight: 600; }
 .notice { border-left: 4px solid #d1242f; padding-left: .8rem; }
 """
@@ -37,8 +39,16 @@ def row(cells: list[str], tag: str = "td") -> str:
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _verdict(holds: bool) -> str:
-    return '<span class="holds">holds</span>' if holds else '<span class="fails">fails</span>'
+def _verdict(holds: bool, quick: bool) -> str:
+    look = "fails" if not holds else "quick" if quick else "holds"
+    return f'<span class="{look}">{html.escape(verdict_words(holds, quick))}</span>'
+
+
+def _plain(value: Any) -> str:
+    """A value of the identity in words."""
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in cast("list[Any]", value)) or "not given"
+    return str(value)
 
 
 def picture(name: str, content: bytes) -> str:
@@ -57,8 +67,8 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     identity = verdict["identity"]
     name = text(str(identity["campaign"]))
     facts = [
-        ("Verdict", _verdict(verdict["holds"])),
-        *((text(key), text(str(value))) for key, value in identity.items()),
+        ("Verdict", _verdict(verdict["holds"], verdict["quick"])),
+        *((text(key), text(_plain(value))) for key, value in identity.items()),
         ("commit", text(verdict["commit"] or "unknown")),
         ("cases", f"{verdict['cases']:,}"),
         ("runs", f"{verdict['runs']:,}"),
@@ -66,7 +76,7 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     ]
     evidence = [
         row([text(each["requirement"]), text(each["wanted"]), text(each["measured"]),
-              _verdict(each["holds"])])
+              _verdict(each["holds"], each["quick"])])
         for each in verdict["evidence"]
     ]  # fmt: skip
     found = verdict["failures"]
@@ -78,7 +88,9 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
         "<h2>Requirements</h2><table>",
         row(["ID", "passes when", "measured", "verdict"], "th"),
         *evidence,
-        "</table><h2>Failures</h2>",
+        "</table>",
+        _what_full_does(identity) if verdict["quick"] else "",
+        "<h2>Failures</h2>",
     ]
     if not found:
         parts.append("<p>None.</p>")
@@ -97,6 +109,14 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     if pictures:
         parts += ["<h2>Pictures</h2>", *pictures]
     return "\n".join(parts) + "\n</html>\n"
+
+
+def _what_full_does(identity: Mapping[str, Any]) -> str:
+    command = html.escape(full_command(str(identity["campaign"]), str(identity["bench"])))
+    return (
+        '<p>The quick setting does less than "passes when" tells; its own figures are those '
+        f"measured. <code>{command}</code> runs the requirements' figures.</p>"
+    )
 
 
 def write(

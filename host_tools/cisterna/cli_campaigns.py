@@ -120,10 +120,13 @@ def run(
         screens.rows(
             shown,
             [
-                (row.requirement, f"{row.measured}: {'holds' if row.holds else 'FAILS'}")
+                (row.requirement, f"{row.measured}: {_verdict_words(row)}")
                 for row in campaign.evidence(results)
             ],
         )
+        if verdict["quick"]:
+            command = campaigns.full_command(campaign.name, campaign.bench)
+            screens.note(shown, f"{command} runs the requirements' figures")
         for case, why in found[:_MOST_SHOWN]:
             screens.note(shown, f"{case}  {why}", "red")
         if len(found) > _MOST_SHOWN:
@@ -136,6 +139,11 @@ def run(
             f"see one step by step: cisterna bench {campaign.name}{where} --replay {found[0][0]}",
         )
         raise typer.Exit(1)
+
+
+def _verdict_words(row: campaigns.Evidence) -> str:
+    words = campaigns.verdict_words(row.holds, row.quick)
+    return words if row.holds else words.upper()
 
 
 def _replay(campaign: campaigns.Campaign, case: str, folder: Path, as_json: bool) -> None:

@@ -66,6 +66,7 @@ class FailingCalls(VmCampaign):
                 f"{ends['runs']:,} times, had latched a fault {ends['latched']:,} times, "
                 f"started again and again with its motor off {ends['restarts']:,} times",
                 not found,
+                self.setting == "quick",
             )
         ]
 

@@ -49,6 +49,7 @@ class Flips(VmCampaign):
                 "100,000 random two-bit flips: all detected before the next step, no defaults",
                 f"{flips:,} flips, {len(found)} not detected",
                 not found,
+                self.setting == "quick",
             )
         ]
 

@@ -60,6 +60,7 @@ class Limits(VmCampaign):
                 f"fullest hour at {hour:.1f} % of its limit, 24 h at {day:.1f} %; "
                 f"{cuts:,} boluses cut, {refused:,} refused",
                 not found,
+                self.setting == "quick",
             )
         ]
 

@@ -256,12 +256,14 @@ class PowerCut(Campaign):
             "PWR-3": "a second cut before every operation of the recovery: all recover",
             "PWR-4": "30,000 random cuts on one image that goes on living: 0 failures",
         }
+        quick = self.setting == "quick"
         rows = [
             Evidence(
                 "no fault" if name == "none" else name,
                 wanted[name],
                 f"{sum(each.runs for each in found):,} runs, {len(failures(found))} failures",
                 not failures(found),
+                quick and name != "none",
             )
             for name, found in by_requirement.items()
         ]
@@ -274,15 +276,19 @@ class PowerCut(Campaign):
                 f"0 to {_BOLUS_LIMIT} in a bolus",
                 f"at most {basal} at basal rates, {bolus} in a bolus",
                 holds,
+                quick,
             )
         )
-        rows.append(Evidence("ACC-4", "event numbers: no gap, no repeat", "in every run", holds))
+        rows.append(
+            Evidence("ACC-4", "event numbers: no gap, no repeat", "in every run", holds, quick)
+        )
         rows.append(
             Evidence(
                 "PWR-5",
                 "basal delivery within 5 s, no bolus, a power-lost record",
                 "in every run",
                 holds,
+                quick,
             )
         )
         return rows

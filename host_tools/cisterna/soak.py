@@ -63,6 +63,7 @@ class Soak(VmCampaign):
                 f"{largest(results, 'resets')}, heap grown by {largest(results, 'grown')} octets "
                 f"at most, account off by {largest(results, 'off_steps')} steps at most",
                 not found,
+                self.setting == "quick",
             )
         ]
 

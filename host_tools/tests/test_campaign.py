@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from cisterna import campaign, campaign_dask, campaign_report
+from cisterna import campaign, campaign_dask, campaign_report, cli_campaigns
+from cisterna.attack import Attack
 from cisterna.campaign import Batch, BrokenCampaign, Campaign, Evidence, Result, case_parts
 from cisterna.errors import CisternaError, UsageError
+from cisterna.flips import Flips
+from cisterna.powercut import PowerCut
+from cisterna.powercut_emulated import EmulatedPowerCut
 from cisterna.prescription import NOTICE
 
 needs_dask = pytest.mark.skipif(
@@ -216,6 +222,65 @@ def test_the_page_holds_all_and_fetches_nothing(tmp_path: Path) -> None:
     assert found["identity"]["firmware"] == campaign.firmware_hash()
     assert found["failures"][0] == {"id": "toy:6:T-1:4", "why": "its square"}
     assert found["run"] == {"seconds": 1.5, "workers": 2}
+
+
+class Less(Toy):
+    """Its quick setting does less than its figure tells."""
+
+    bench = "emulated"
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "requirements": ["T-1", "T-2"], "rates": []}
+
+    def evidence(self, results: list[Result]) -> list[Evidence]:
+        quick = self.setting == "quick"
+        return [dataclasses.replace(row, quick=quick) for row in super().evidence(results)]
+
+
+@pytest.mark.parametrize("setting", ["quick", "full"])
+def test_the_quick_setting_does_not_pass_for_the_requirements_figures(
+    tmp_path: Path, setting: campaign.Setting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli_campaigns.run(Less(3, setting), tmp_path, None, "1", False)
+    shown = " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "toy.html").read_text()
+    found = json.loads((tmp_path / "toy.json").read_text())
+    assert found["holds"] is True
+    quick = setting == "quick"
+    assert found["quick"] is found["evidence"][0]["quick"] is quick
+    assert ("largest 121: holds at the quick setting's figures" in shown) is quick
+    assert ("cisterna bench toy --bench emulated --full" in shown) is quick
+    assert ("cisterna bench toy --bench emulated --full" in page) is quick
+    assert page.count("holds at the quick setting&#x27;s figures") == 2 * quick
+    assert page.count('<span class="holds">') == 2 * (not quick)
+    assert "<td>T-1, T-2</td>" in page
+    assert "<td>not given</td>" in page
+    cli_campaigns.run(Less(3, setting), tmp_path, None, "1", True)
+    assert json.loads(capsys.readouterr().out)["quick"] is quick
+
+
+def test_what_fails_fails_in_the_quick_setting_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit):
+        cli_campaigns.run(Less(6, "quick"), tmp_path, None, "1", False)
+    assert "largest 121: FAILS" in capsys.readouterr().out
+    assert '<span class="fails">fails</span>' in (tmp_path / "toy.html").read_text()
+
+
+def test_every_campaign_tells_what_its_quick_setting_is() -> None:
+    fuzz = Result("attack:1:INP-1:fuzz:0", runs=20_000)
+    honest = Result("attack:1:none:honest:0")
+    flips = Result("flips:1:FLT-4:0", runs=1_000)
+    for setting in ("quick", "full"):
+        quick = setting == "quick"
+        rows = Attack(1, setting).evidence([fuzz, honest])
+        assert {row.requirement: row.quick for row in rows} == {"no fault": False, "INP-1": quick}
+        assert [row.quick for row in Flips(1, setting).evidence([flips])] == [quick]
+        rows = PowerCut(1, setting).evidence([Result("powercut:1:PWR-1:1")])
+        assert {row.quick for row in rows} == {quick}
+        (row,) = EmulatedPowerCut(1, setting).evidence([Result("powercut:1:PWR-4:1", runs=5)])
+        assert (row.quick, "1,000 random cuts" in row.wanted) == (quick, True)
 
 
 @pytest.mark.parametrize("case", ["", "toy", "toy:x:T-1:3", "other:1:T-1:3", "toy:6:T-1"])
