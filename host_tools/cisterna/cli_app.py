@@ -31,7 +31,7 @@ from cisterna import (
     ordering,
     units,
 )
-from cisterna.cli_options import emit, ignore_interrupts, say_why, traced
+from cisterna.cli_options import EVERY_FRAME, OWN_FRAMES, emit, ignore_interrupts, say_why, traced
 from cisterna.errors import CisternaError, Interrupted, OutcomeUnknown, Refused, UsageError
 from cisterna.prescription import NOTICE
 from cisterna.programmer import EarlierSettled, ReadBackDiffers
@@ -161,7 +161,8 @@ app = typer.Typer(
 
 
 for _function, _lines in _COMMANDS:
-    app.command(epilog=_examples(_lines))(traced(_function))
+    _told = OWN_FRAMES if _function is cli_benches.sim else EVERY_FRAME
+    app.command(epilog=_examples(_lines))(traced(_function, _told))
 for _function, _lines in (*cli_benches.BENCH_COMMANDS, *cli_campaigns.CAMPAIGNS):
     cli_benches.bench.command(epilog=_examples(_lines))(_function)
 app.add_typer(

@@ -32,19 +32,18 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON document on stdout, for an error too; asks nothing."),
 ]
-TraceFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--trace",
-        metavar="FILE",
-        help="Write every frame, opened, to this file; cisterna bench decode reads it.",
-    ),
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 
 
-def traced(function: Callable[..., None]) -> Callable[..., None]:
-    """The subcommand with --trace, if it opens a pump's port."""
+EVERY_FRAME = "Write every frame, opened, to this file; cisterna bench decode reads it."
+OWN_FRAMES = (
+    "Write the frames that --pair sends and receives to this file, not those of whoever uses the "
+    "pump's port: each of their commands has --trace itself."
+)
+
+
+def traced(function: Callable[..., None], told: str = EVERY_FRAME) -> Callable[..., None]:
+    """The subcommand with --trace, if it opens a pump's port. ``told``: the option's help."""
     signature = inspect.signature(function)
     if "port" not in signature.parameters:
         return function
@@ -55,13 +54,12 @@ def traced(function: Callable[..., None]) -> Callable[..., None]:
         with frame_trace.recording(trace):
             function(*words, **options)
 
+    file: Any = Annotated[Path | None, typer.Option("--trace", metavar="FILE", help=told)]
     option = inspect.Parameter("trace", inspect.Parameter.KEYWORD_ONLY, default=None)
     known = [each.replace(annotation=hints[each.name]) for each in signature.parameters.values()]
     added: Any = run
-    added.__signature__ = signature.replace(
-        parameters=[*known, option.replace(annotation=TraceFile)]
-    )
-    added.__annotations__ = {**hints, "trace": TraceFile}
+    added.__signature__ = signature.replace(parameters=[*known, option.replace(annotation=file)])
+    added.__annotations__ = {**hints, "trace": file}
     return run
 
 

@@ -69,6 +69,13 @@ def test_every_subcommand_that_takes_a_port_takes_trace(cisterna: Cisterna) -> N
     assert "--trace" not in cisterna("demo", "--help").out
 
 
+def test_sim_says_that_its_trace_is_not_that_of_its_port(cisterna: Cisterna) -> None:
+    told = " ".join(cisterna("sim", "--help").out.split())
+    assert "not those of whoever uses the pump's port" in told
+    assert "Write every frame" not in told
+    assert "Write every frame" in " ".join(cisterna("status", "--help").out.split())
+
+
 def test_repeats_and_damage_are_told(tmp_path: Path) -> None:
     class Deaf:
         """Answers nothing but noise."""
