@@ -11,8 +11,10 @@ as a column of a table needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _VOLUME_NL = (("mL", 1_000_000), ("uL", 1_000), ("nL", 1))
 _RATE_NL_DAY = (("mL/day", 1_000_000),)
 _MASS_NG = (("mg", 1_000_000), ("ug", 1_000), ("ng", 1))
@@ -194,3 +196,14 @@ def _exact_duration_unit(duration_us: Fraction) -> str:
         if places is not None and places <= _DURATION_DIGITS.get(unit, places):
             return unit
     return "ms"
+
+
+def wall(wall_s: int, seconds: bool = False) -> str:
+    """Wall time in UTC, to the minute or the second; "not set" for 0."""
+    if not wall_s:
+        return "not set"
+    try:
+        moment = _EPOCH + timedelta(seconds=wall_s)
+    except OverflowError:
+        return "after the year 9999"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"

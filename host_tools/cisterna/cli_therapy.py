@@ -44,6 +44,7 @@ from cisterna.programmer import (
     Outlook,
     Prepared,
     Programmer,
+    Status,
     Values,
     local_offset_min,
 )
@@ -215,11 +216,15 @@ def _program(
     next_event: list[int] = []
     not_given_pl: list[int] = []
     verified: list[bool] = []
+    guessed: list[bool] = []  # the day from which the drugs' stability counts is today
 
     def prepare(pump: Programmer) -> Prepared:
         if loaded.stability is not None and not therapies[0].stable_until_s:
-            refilled_s = pump.account().refill_wall_s or round(time.time())
-            therapies[:] = [dated(loaded.therapy, loaded.stability, refilled_s)]
+            now = pump.status()
+            now_s = now.wall_s or round(time.time())
+            refilled_s = _refilled_s(pump.account(), now, now_s)
+            guessed[:] = [] if refilled_s else [True]
+            therapies[:] = [dated(loaded.therapy, loaded.stability, refilled_s or now_s)]
         return pump.prepare_program(therapies[0], **answers.request())
 
     def show(pump: Programmer, prepared: Prepared, found: _ProgramBasis) -> None:
@@ -232,7 +237,7 @@ def _program(
         if seen.status.stop_reason == messages.BY_COMMAND:
             rows.append(("Now", "stopped by command; stays stopped until cisterna resume"))
         if loaded.stability is not None:
-            rows.append(("Stability", screens.stability_words(loaded.stability)))
+            rows.append(("Stability", screens.stability_words(loaded.stability, bool(guessed))))
         rows += screens.bridge_rows(prepared.echo, answers.no_bridge)
         screens.rows(shown, rows)
         for text in loaded.notes:
@@ -311,6 +316,15 @@ def _program(
         if now.status is not None and now.status.stop_reason == messages.BY_COMMAND:
             text += " The pump stays stopped until cisterna resume."
         screens.outcome(shown, text, *now)
+
+
+def _refilled_s(account: Account, now: Status, now_s: int) -> int:
+    """Wall time of the last refill as the pump has it, or has kept the time since; 0: unknown, or
+    there was none. ``now_s``: wall time of ``now``."""
+    if account.refill_wall_s or not account.refill_uptime_us:
+        return account.refill_wall_s
+    since_s = (now.uptime_us - account.refill_uptime_us) // 1_000_000
+    return now_s - since_s
 
 
 def _same_totals(echo: Values, ours: Guard) -> None:
@@ -573,10 +587,15 @@ def _places(value: Fraction) -> int:
 
 def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
     shown = screens.console()
+    not_given_pl: list[int] = []
 
     def show(pump: Programmer, _: Prepared, __: None) -> None:
         screens.title(shown, f"End the bolus of {whose(pump)}")
         screens.rows(shown, [("Bolus", screens.bolus_progress(interrogate(pump)))])
+
+    def after(pump: Programmer, done: Done) -> None:
+        # A step may have come since it was prepared: the record has what was left in the end.
+        not_given_pl[:] = [not_given(pump, max(done.event - 1, 0), done)]
 
     order: Order[None] = Order(
         messages.CANCEL_BOLUS,
@@ -584,12 +603,14 @@ def _cancel_bolus(port: str | None, yes: bool, as_json: bool) -> None:
         lambda _pump, _prepared: None,
         show,
         "End it?",
+        after,
     )
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
+    left_pl = sum(not_given_pl) or done.echo["left_pl"]
     if as_json:
-        emit(ordering.done_data(prepared, done, now))
+        emit({**ordering.done_data(prepared, done, now), "bolus_not_given_pl": left_pl})
     else:
-        left = screens.microlitres(done.echo["left_pl"])
+        left = screens.microlitres(left_pl)
         text = f"Ended (record {done.event}): {left} of it will not be given."
         screens.outcome(shown, text, *now)
 

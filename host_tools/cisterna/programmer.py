@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cisterna import units
+from cisterna.amounts import wall
 from cisterna.dose import volume_of_mass_nl
 from cisterna.errors import CisternaError, NoPump, OutcomeUnknown, Refused
 from cisterna.guard import guard
@@ -256,7 +257,15 @@ class Event:
         if self.name == "power_lost" and self.value < 0:
             return "power was lost; the clock cannot tell for how long"
         if self.name == "clock_set":
-            return "wall time set" + (f", it was {self.value} s before" if self.value else "")
+            before = f", it was {wall(self.value, True)}" if self.value else ""
+            return f"wall time set{before}"
+        if self.name == "zone_set":
+            hours, minutes = divmod(abs(self.value), 60)
+            return f"time zone set, UTC{'-' if self.value < 0 else '+'}{hours:02d}:{minutes:02d}"
+        if self.name == "flex_moved":
+            way = "back" if self.value < 0 else "on"
+            moved = units.format_duration(abs(self.value) * 1_000_000)
+            return f"flex schedule moved {way} by {moved} with the clock"
         text = messages.EVENTS.get(self.code, ("", f"event {self.code}, value {{a}}"))[1]
         if "{a} pL" in text:
             return text.replace("{a} pL", units.format_volume_pl(self.value))
@@ -966,8 +975,9 @@ class Programmer:
         rest: str | int = 0,
         drugs: Mixture | None = None,
     ) -> Prepared:
-        """Prepare to record a refill. Volumes: nL, or text with a unit; ``rest``: what was left in
-        and mixes with the fill; ``drugs``: what the fill is, None: what was in it before."""
+        """Prepare to record a refill. Volumes: nL, or text with a unit; ``measured``: what was
+        aspirated; ``rest``: what was left in, which counts as measured, too, and mixes with the
+        fill; ``drugs``: what the fill is, None: what was in it before."""
         self.settle_first()
         request: Values = {
             "measured_nl": _volume_nl(measured),

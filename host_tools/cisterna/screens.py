@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from typing import Any
 
@@ -28,6 +27,7 @@ from cisterna.amounts import (
     format_rate,
     format_volume_nl,
     format_volume_pl,
+    wall,
 )
 from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
 from cisterna.dose import DayTotal, mass_of_volume_ng
@@ -50,6 +50,7 @@ from pump_wire.messages import (
     BY_ALARM,
     BY_COMMAND,
     BY_FAULT,
+    CURED,
     EMPTY_RESERVOIR,
     FAULTS,
     FLEX,
@@ -66,7 +67,6 @@ _UNLIMITED = 10_000  # columns where the output is no terminal: lines are not br
 _GOOD, _BAD, _QUIET, _LOUD = "green", "bold red", "dim", "bold"
 _NAME_WIDTH = 20
 _SCALE = 30  # characters of the reservoir's scale
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Value = str | Text
 
@@ -105,17 +105,6 @@ def dose_rate(rate_ng_day: int | Fraction | None) -> str:
 def signed(text: str) -> str:
     """A number in words with a plus if it is above zero."""
     return text if text.startswith(("-", "0 ")) else "+" + text
-
-
-def wall(wall_s: int, seconds: bool = False) -> str:
-    """Wall time in UTC; "not set" for 0."""
-    if not wall_s:
-        return "not set"
-    try:
-        moment = _EPOCH + timedelta(seconds=wall_s)
-    except OverflowError:
-        return "after the year 9999"
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def span(us: int) -> str:
@@ -377,10 +366,11 @@ def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[st
         shown = Text(f"{alarm.text}", style=_BAD if alarm.critical else _LOUD)
         age = span(alarm.age_s * 1_000_000)
         kind = "" if brief else "critical, " if alarm.critical else "non-critical, "
-        shown.append(f"  {kind}{alarm.state_name}, {age} ago", style="not bold default")
+        shown.append(f"  {kind}{alarm.state_name}, raised {age} ago", style="not bold default")
         lines.append((f"Alarm {alarm.instance}", shown))
         if not brief:
-            lines.append(("", f"to do: {alarm.remedy}"))
+            gone = f"nothing; its cause is gone: cisterna alarms --ack {alarm.instance}"
+            lines.append(("", f"to do: {gone if alarm.state == CURED else alarm.remedy}"))
     return lines
 
 
@@ -442,6 +432,9 @@ def patient_words(seen: Interrogation, therapy: Therapy, ahead: Outlook) -> str:
         return f"{dose}; not possible now, {used}"
     if ahead.patient_us:
         return f"{dose}; possible in {span(ahead.patient_us)}, {used}"
+    if ahead.room_nl < therapy.patient_nl:
+        cut = format_volume_nl(ahead.room_nl)
+        return f"{dose}; possible now, but only {cut} of it within the volume limits, {used}"
     return f"{dose}; possible now, {used}"
 
 
@@ -513,7 +506,7 @@ def _reservoir_rows(seen: Interrogation) -> list[tuple[str, Value]]:
         ("Delivered", f"{delivered}, since the refill"),
         (
             "Last refill",
-            f"{volume(account.fill_pl)} put in, {_refill_time(seen)}; {refill_words(account)}",
+            f"to {volume(account.fill_pl)}, {_refill_time(seen)}; {refill_words(account)}",
         ),
         ("Low mark", _forecast(seen, low)),
         *refill_rows(seen),
@@ -843,10 +836,11 @@ def cut_words(echo: Values, therapy: Therapy | None, limits: Sequence[str]) -> T
     return Text(f"{text} of it will not be given: limit of {by}", style=_BAD)
 
 
-def stability_words(stability: Stability) -> str:
-    """How long the drugs may stay, and who says so."""
+def stability_words(stability: Stability, guessed: bool = False) -> str:
+    """How long the drugs may stay, and who says so. ``guessed``: nobody knows when they came."""
+    begin = "today, as the day of the refill is not known" if guessed else "the refill"
     by = f"override: {stability.source}" if stability.overridden else stability.source
-    return f"{stability.days} days from the refill ({plain(by)})"
+    return f"{stability.days} days from {begin} ({plain(by)})"
 
 
 def bridge_rows(echo: Values, why_not: str | None) -> list[tuple[str, Value]]:
@@ -887,9 +881,14 @@ def refill_screen(
     ``therapy``: the prescription in force.
     ``found``: the pump's echo to record_refill; ``request``: what it was
     asked to record; ``account``: the one that it ends."""
+    measured = format_volume_nl(request["measured_nl"] + request["rest_nl"])
+    if request["rest_nl"]:
+        rest = format_volume_nl(request["rest_nl"])
+        aspirated = format_volume_nl(request["measured_nl"])
+        measured += f", {aspirated} aspirated and {rest} left in it"
     lines: list[tuple[str, Value]] = [
         ("Reason", str(request["reason"])),
-        ("Measured residual", format_volume_nl(request["measured_nl"])),
+        ("Measured residual", measured),
     ]
     if not account.refills:
         lines.append(("Expected residual", "none: the first refill, nothing to compare with"))
@@ -903,7 +902,7 @@ def refill_screen(
                 f"{ratio} (delivered {volume(found['true_pl'])} / programmed "
                 f"{volume(found['programmed_pl'])})"
                 if found["ratio_ppm"]
-                else "none: nothing was programmed, or more was found than was put in",
+                else "none: too little was programmed to tell, or more was found than was put in",
             ),
             ("Verdict", refill_verdict(found)),
         ]
@@ -912,8 +911,6 @@ def refill_screen(
             lines.append(("Ratio over life", f"{life} (delivered / programmed, all refills)"))
     fill = format_volume_nl(request["fill_nl"])
     lines.append(("To be put in", fill))
-    if request["rest_nl"]:
-        lines.append(("Left in it", format_volume_nl(request["rest_nl"])))
     if inside and therapy is not None:
         lines.append(("Prescribed", _drugs_words(therapy.mixture.drugs)))
     if inside:

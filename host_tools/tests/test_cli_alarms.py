@@ -80,6 +80,22 @@ def test_acknowledged_by_its_instance(
     assert cisterna("alarms", "--json").json["alarms"][0]["state"] == "acknowledged"
 
 
+def test_of_one_whose_cause_is_gone_nothing_is_left_to_do_but_to_acknowledge_it(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    number = low(cisterna, bench)
+    assert f"to do: {LOW[4]}" in cisterna("alarms").out
+    assert cisterna("refill", "--measured", "1.9 mL", "--fill", "20 mL", "--yes").code == 0
+    bench.advance(seconds=30)
+    shown = cisterna("alarms").out
+    assert "cured, raised" in shown
+    assert f"to do: nothing; its cause is gone: cisterna alarms --ack {number}" in shown
+    assert LOW[4] not in shown
+    assert cisterna("alarms", "--ack", str(number)).code == 0
+    assert cisterna("alarms", "--json").json["alarms"] == []
+    assert bench.truth()["steps"] < 5
+
+
 def test_silenced_for_a_while(cisterna: Cisterna, bench: VirtualBench, heard: list[int]) -> None:
     low(cisterna, bench)
     shown = cisterna("alarms", "--silence", "2 h")

@@ -3,10 +3,15 @@ are refused for."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
+from cisterna import Therapy
+from cisterna.amounts import format_volume_nl
 from cisterna.bench_virtual import VirtualBench
-from host_tools.tests.conftest import Cisterna
+from host_tools.tests.conftest import ROOT, Cisterna
 
 
 def test_what_is_in_the_reservoir_after_a_refill_with_another_concentration(
@@ -23,10 +28,11 @@ def test_what_is_in_the_reservoir_after_a_refill_with_another_concentration(
     left = bench.truth()["residual_pl"]
     assert left == 2_000_000_000
     second = cisterna(
-        "refill", "--measured", "2 mL", "--left", "2 mL", "--fill", "18 mL",
+        "refill", "--measured", "0 mL", "--left", "2 mL", "--fill", "18 mL",
         "--drug", "baclofen 2 mg/mL", "--yes", "--accept-warnings", "--json",
     )  # fmt: skip
     assert second.code == 0
+    assert second.json["echo"]["discrepancy_pl"] == 0
     # (2 x 500 + 18 x 2,000) / 20 ug/mL
     assert second.json["reservoir"] == [{"name": "baclofen", "concentration_ng_ml": 1_850_000}]
     assert second.json["echo"]["drug_ng_ml"] == 1_850_000
@@ -111,3 +117,77 @@ def test_a_changed_concentration_wants_an_answer(cisterna: Cisterna, bench: Virt
     assert done.code == 0
     assert "NONE: the old drug comes first" in done.out
     assert bench.truth()["steps"] == 0
+
+
+@pytest.mark.requirement("ACC-6")
+@pytest.mark.parametrize("restarted", [False, True])
+def test_stability_counts_from_the_refill_though_the_clock_came_later(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path, restarted: bool
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    bench.advance(minutes=1)
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "20 mL", "--yes").code == 0
+    bench.advance(days=60)
+    if restarted:
+        bench.cut_power()
+        bench.power_on()
+    with bench.programmer() as pump:
+        pump.set_clock(1_800_000_000, 0)
+    shipped = ROOT / "host_tools/cisterna/prescriptions/baclofen_2000.toml"
+    dated = tmp_path / "dated.toml"  # the same therapy with the date its drug expires
+    dated.write_text(shipped.read_text().replace("2 mg/mL", "500 ug/mL"))
+    shown = cisterna("program", str(dated), "--yes")
+    assert shown.code == 0, shown.err
+    with bench.programmer() as pump:
+        therapy = pump.prescription()
+    assert therapy is not None
+    from_now_s = therapy.stable_until_s - 1_800_000_000
+    if restarted:  # nobody knows when it was: told, and counted from the day it is programmed
+        assert "days from today, as the day of the refill is not known" in shown.out
+        assert abs(from_now_s - 90 * 86_400) < 60
+    else:
+        assert "90 days from the refill" in " ".join(shown.out.split())
+        assert abs(from_now_s - 30 * 86_400) < 60
+
+
+@pytest.mark.requirement("THE-2")
+def test_a_patient_is_told_beforehand_that_a_limit_would_cut_the_bolus(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert cisterna("clock", "--set").code == 0
+    therapy = Therapy.simple_continuous(
+        drug="baclofen", concentration="0.5 mg/mL", rate="0.2 mL/day", capacity="20 mL"
+    )
+    therapy = dataclasses.replace(
+        therapy, patient_nl=20_000, patient_s=1_800, lockout_s=7_200, patient_max=3, day_nl=250_000
+    )
+    with bench.programmer() as pump:
+        pump.program(therapy, accept_warnings=True)
+        pump.refill(0, "20 mL", "first fill")
+    bench.advance(days=2)
+    cut_nl = 0
+    for _ in range(3):
+        told = " ".join(cisterna("patient").out.split())
+        found = cisterna("patient", "--bolus", "--yes", "--json").json
+        cut_nl = found["echo"]["cut_nl"]
+        room = (
+            f"only {format_volume_nl(found['echo']['volume_nl'])} of it within the volume limits"
+        )
+        assert (room in told) == bool(cut_nl), told
+        bench.advance(hours=3)
+    assert cut_nl
+
+
+def test_what_a_cancelled_bolus_did_not_give_is_what_its_record_says(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "20 mL", "--yes").code == 0
+    for seconds in (1.4, 2.9, 4.3):
+        assert cisterna("bolus", "1 uL", "--over", "10 s", "--yes").code == 0
+        bench.advance(seconds=seconds)
+        found = cisterna("bolus", "--cancel", "--yes", "--json").json
+        with bench.programmer() as pump:
+            ended = [event for event in pump.log() if event.name == "bolus_ended_early"][-1]
+        assert found["bolus_not_given_pl"] == ended.value > 0
+        bench.advance(minutes=10)

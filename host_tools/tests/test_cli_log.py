@@ -75,6 +75,10 @@ def test_numbers_of_records_are_told_in_words(cisterna: Cisterna, bench: Virtual
         ("key_revoked", 1, "the patient's key was revoked"),
         ("refused_again", 7, "refused like the record before: 7 more"),
         ("patient_refused", 250, "patient bolus refused, refusal 250"),  # of another table
+        ("clock_set", 0, "wall time set"),
+        ("clock_set", 1_800_000_000, "wall time set, it was 2027-01-15 08:00:00 UTC"),
+        ("zone_set", -570, "time zone set, UTC-09:30"),
+        ("flex_moved", -241_200, "flex schedule moved back by 67 h with the clock"),
     ):
         assert Event(0, messages.EVENT[name], 0, 0, value, damaged=False).text == text
 

@@ -310,7 +310,7 @@ def test_how_much_may_be_left_in_is_named(cisterna: Cisterna, bench: VirtualBenc
 
 def test_what_the_last_refill_told_is_seen_later(cisterna: Cisterna, bench: VirtualBench) -> None:
     filled(cisterna, "baclofen")
-    assert "20 mL put in" in words(cisterna("status").out)
+    assert "Last refill to 20 mL" in words(cisterna("status").out)
     assert "first fill" in words(cisterna("status").out)
     bench.advance(days=10)
     early = ("refill", "--measured", "17.9 mL", "--fill", "20 mL", "--reason", "early", "--yes")
