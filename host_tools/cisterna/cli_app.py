@@ -225,14 +225,12 @@ _LIMIT_REMEDIES = {
     ("above_limit", "measured_nl"): "measure again: with what was left in (--left) it cannot have "
     "held more than its capacity",
     ("above_limit", "fill_nl"): "put in no more than the prescribed capacity",
-    ("above_limit", "bridge"): "the concentration stays as it is, and so there is nothing to "
-    "bridge: leave the option out",
+    ("above_limit", "bridge"): "leave --bridge and --no-bridge-because out",
     (
         "above_limit",
         "bridge_nl",
-    ): "that much is still to come of the drug before: a bridge bolus fits one concentration. Go "
-    "on with the last one first (cisterna bridge --resume), wait until it is out, or say why "
-    "there is none: --no-bridge-because",
+    ): "its rate fits one drug alone: go on with the last one first (cisterna bridge --resume), "
+    "wait until that drug is out, or say why there is none: --no-bridge-because",
     ("below_limit", "fill_nl"): "put in more; a part of the reservoir cannot be used",
     ("below_limit", "capacity_nl"): "the reservoir holds more than that; correct the capacity",
     ("below_limit", "duration_us"): "give it more time: --over",

@@ -75,7 +75,14 @@ class Refused(CisternaError):
     ) -> None:
         """``text``: the refusal in words, as the message table has it."""
         message = f"the pump refused: {text}"
-        if name in _WITH_LIMIT:
+        if name == "above_limit" and field == "bridge_nl":
+            still = format_field(field, value)
+            message = (
+                f"the pump refused a bridge bolus: {still} of the drug before is still to come"
+            )
+        elif name == "above_limit" and field == "bridge":
+            message = "the pump refused: the concentration stays as it is: nothing to bridge"
+        elif name in _WITH_LIMIT:
             asked, allowed = format_field(field, value), format_field(field, limit)
             message += f": {field_label(field)} {asked}, limit {allowed}"
         elif field == "mode" and 0 <= value < len(MODES):

@@ -191,3 +191,31 @@ def test_what_a_cancelled_bolus_did_not_give_is_what_its_record_says(
             ended = [event for event in pump.log() if event.name == "bolus_ended_early"][-1]
         assert found["bolus_not_given_pl"] == ended.value > 0
         bench.advance(minutes=10)
+
+
+@pytest.mark.requirement("THE-4")
+def test_a_bridge_bolus_is_refused_while_two_drugs_are_on_their_way(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    """At the rate that fits the second the first would come four times too fast."""
+    assert cisterna("program", "baclofen_2000", "--yes").code == 0
+    assert cisterna("refill", "--measured", "0 mL", "--fill", "20 mL", "--yes").code == 0
+    shipped = (ROOT / "host_tools/cisterna/prescriptions/baclofen_2000.toml").read_text()
+    for name, concentration in (("weak", "500 ug/mL"), ("between", "1 mg/mL")):
+        (tmp_path / name).write_text(shipped.replace("2 mg/mL", concentration))
+    weak, between = str(tmp_path / "weak"), str(tmp_path / "between")
+    assert cisterna("program", weak, "--bridge", "--yes").code == 0
+    bench.advance(hours=20)
+    assert cisterna("bolus", "--cancel", "--yes").code == 0
+    before = bench.truth()["steps"]
+    refused = cisterna("program", between, "--bridge", "--yes")
+    assert refused.code == 1
+    told = "the pump refused a bridge bolus: 0.2744 mL of the drug before is still to come"
+    assert told in refused.err  # 0.316 mL less 20 h at 0.05 mL/day, in whole steps
+    assert "cisterna bridge --resume" in refused.err
+    assert bench.truth()["steps"] == before
+    assert cisterna("bridge", "--resume", "--yes").code == 0
+    refused = cisterna("program", weak, "--no-bridge-because", "nothing new", "--yes")
+    assert "the concentration stays as it is: nothing to bridge" in refused.err
+    bench.advance(days=6)  # at 0.05 mL/day
+    assert cisterna("program", between, "--bridge", "--yes").code == 0
