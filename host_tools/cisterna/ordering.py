@@ -128,6 +128,7 @@ def carry_out(
     ends = order.message in ENDS_DELIVERY
     if ends and yes:
         with open_pump(port, order.role, Earlier.LEAVE) as pump:
+            pump.session.waits_for_patients = False
             prepared = _prepare(order, pump)
             done, now = _confirm(order, pump, prepared)
             try_to_settle(pump)
@@ -162,7 +163,8 @@ def carry_out(
             asked.check(answer)
         elif not agreed(order.question):
             raise NotAgreed(f"not confirmed: {_NOTHING_DONE}")
-        with open_pump(where, order.role, earlier) as pump:
+        with open_pump(where, order.role, Earlier.LEAVE if ends else earlier) as pump:
+            pump.session.waits_for_patients = not ends
             if pump.identity.serial != who:
                 raise NotAgreed(f"another pump is on {where} now: {_NOTHING_DONE}")
             if order.agree is not None:

@@ -1002,9 +1002,9 @@ What the pump does not keep anybody from, told so that nobody relies on it.
 - Roles take sessions over in the order patient, clinician, service, though service may not
   program, give a bolus or stop delivery: with the service's key and the clinician's name a
   clinician's session is ended at once, and what was prepared in it is void.
-- A clinician waits for a patient's session of another name, also to stop delivery: for {yield_s} s
-  of silence, which never come if the patient asks more often. What ends it at once is a session
-  under the patient's own name, which `busy` tells.
+- A clinician waits for a patient's session of another name: for {yield_s} s of silence, which
+  never come if the patient asks more often. What ends it at once is a session under the patient's
+  own name, which `busy` tells: `cisterna stop` and `cisterna bolus --cancel` take that.
 - Without any key, a wrong tag every {record_s} s makes two records each time, `auth_failed` and
   `alarm_raised`: the {_number(kept)} records that the log keeps at least are pushed out in
   {days:.0f} days.

@@ -150,8 +150,8 @@ THREATS = (
     Threat(
         "keep the pump to oneself with the patient's key, so that nobody stops it",
         "",
-        "nothing: who asks often enough keeps it; under the same name another takes it over",
-        _LIMITS + "test_a_patient_who_goes_on_asking_keeps_others_out_but_not_of_the_same_name",
+        "who asks often enough keeps it, but a stop takes it over under the patient's own name",
+        "host_tools/tests/test_outcomes.py::test_a_stop_waits_for_no_patient",
     ),
     Threat(
         "guess tags inside a session that is open",

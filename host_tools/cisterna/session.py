@@ -149,7 +149,8 @@ class Session:
 
     ``keys``: where the role's key is. ``pump_id``: the pump's, as hello has it; set before the
     first message that needs a session. ``reply_s``: how long a reply may take. ``who``: the name
-    that others see while this programmer has the pump.
+    that others see while this programmer has the pump. ``waits_for_patients`` False: a patient's
+    session is taken over, under its own name, as what ends delivery may not wait for one.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class Session:
         self.role = role
         self.keys = keys if keys is not None else KeyStore.of_user()
         self.who = who if who is not None else who_asks()
+        self.waits_for_patients = True
         self.pump_id = b""
         self.on_frame: FrameWatch = lambda _sent, _packet, _inner: None
         self._reply_s = reply_s
@@ -230,6 +232,10 @@ class Session:
                     ) from refusal
                 if refusal.name not in ("busy", "backed_off"):
                     raise
+                patients = refusal.name == "busy" and refusal.value == messages.PATIENT
+                if patients and not self.waits_for_patients and self.who != refusal.field:
+                    self.who = refusal.field
+                    continue
                 wait_s = _wait_s(refusal)
                 late = self.link.now_s() + wait_s > until or count == _MOST_REFUSED
                 if late and refusal.name == "busy":

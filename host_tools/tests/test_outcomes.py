@@ -16,7 +16,7 @@ from cisterna import Therapy, cli_therapy, ordering
 from cisterna.bench_virtual import VirtualBench
 from cisterna.errors import CisternaError
 from cisterna.keys import KeyStore
-from cisterna.programmer import NotReadBack
+from cisterna.programmer import NotReadBack, Programmer
 from cisterna.session import BadReply, NoReply, PumpBusy, Session
 from host_tools.tests.conftest import Cisterna
 from pump_wire import messages
@@ -277,6 +277,22 @@ def test_what_ends_delivery_is_told_before_anything_is_read(
     assert "start bolus, whose answer did not come, was not carried out" in shown.err
     before = asked[: asked.index(messages.CONFIRM)]
     assert [each.name for each in before] == ["hello", "open_session", "prepare"]
+
+
+@pytest.mark.parametrize("role", ["patient", "clinician"])
+def test_a_stop_waits_for_no_patient(
+    cisterna: Cisterna, running: VirtualBench, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Under its own name a patient's session gives way at once; a clinician's does not."""
+    monkeypatch.setattr("cisterna.session._BACKED_OFF_S", 0.1)
+    with Programmer(running.link(), role, keys=running.keys, who="bob@home") as bob:
+        bob.status()
+        assert cisterna("status").code == 1
+        shown = cisterna("stop", "--yes")
+        assert shown.code == (0 if role == "patient" else 1)
+        assert ("busy with bob@home as clinician" in shown.err) == (role == "clinician")
+        stopped = bob.status().stop_reason == messages.BY_COMMAND  # in a new session
+    assert stopped == (role == "patient")
 
 
 def test_a_stop_can_be_agreed_to_though_nothing_can_be_read(
