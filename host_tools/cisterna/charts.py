@@ -359,8 +359,9 @@ def _draw_forecast(
     low_us = forecast.low_us
     if low_us is None:
         return
-    fallen_pl = forecast.rate_nl_day * (end_us - forecast.now_us) // 86_400_000
-    end_ml = max(forecast.low_mark_pl, forecast.residual_pl - fallen_pl) / _PL_PER_ML
+    left_pl = forecast.residual_pl - forecast.low_mark_pl
+    fallen_pl = left_pl * (end_us - forecast.now_us) // (low_us - forecast.now_us)
+    end_ml = (forecast.residual_pl - fallen_pl) / _PL_PER_ML
     start_ml = forecast.residual_pl / _PL_PER_ML
     x0, x1 = span.at(forecast.now_us), span.at(end_us)
     axes.plot(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from cisterna.bench import DAY_US
+from cisterna.bench import DAY_US, MINUTE_US
 from cisterna.boards import board_data
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
 from cisterna.energy import longevity_years
@@ -33,6 +33,7 @@ from cisterna.run_samples import forecast_low_us
 from pump_wire.messages import (
     BRIDGE_BOLUS,
     FAULTS,
+    FLEX,
     MODES,
     NO_BOLUS,
     PATIENT_BOLUS,
@@ -166,20 +167,40 @@ class Interrogation:
         return -(-self.bolus_left_pl * DAY_US // (rate * 1000))
 
     @property
+    def flex_local_us(self) -> int | None:
+        """Local time in us since 1970-01-01, by which the steps of flex come; None in another mode
+        or where the clock is not set."""
+        ahead, therapy, wall_s = self.outlook, self.therapy, self.status.wall_s
+        if ahead is None or therapy is None or therapy.mode != FLEX or not wall_s:
+            return None
+        return (wall_s + ahead.utc_offset_min * 60) * 1_000_000
+
+    @property
     def low_in_us(self) -> int | None:
-        """Time until the low mark, at the programme's mean rate and with no bolus but its own and
-        the running one.
+        """Time until the low mark, with no bolus but the programme's own and the running one: by
+        the steps of flex where their time is known, else at the programme's mean rate. Never
+        before the pump's own forecast, which is never later than what comes.
 
         0 when it is reached; None when nothing is delivered or no refill was ever recorded.
         """
         if not self.account.refills:
             return None
-        status = self.status
-        residual_pl = self.account.fill_pl - status.programmed_pl - self.bolus_left_pl
+        low_mark_pl = self.account.low_mark_pl
+        residual_pl = self.account.fill_pl - self.status.programmed_pl - self.bolus_left_pl
+        if residual_pl <= low_mark_pl:
+            return 0
+        therapy, local_us = self.therapy, self.flex_local_us
         low_us = forecast_low_us(
-            residual_pl, self.account.low_mark_pl, self.mean_rate_nl_day, self.bolus_left_us
+            residual_pl, low_mark_pl, self.mean_rate_nl_day, self.bolus_left_us
         )
-        return 0 if residual_pl <= self.account.low_mark_pl else low_us
+        if low_us is None:
+            return None
+        if therapy is not None and local_us is not None:
+            local_us += self.bolus_left_us
+            left_pl = residual_pl - low_mark_pl
+            low_us = self.bolus_left_us + _by_steps_us(therapy, local_us, left_pl)
+        ahead_us = NEVER if self.outlook is None else self.outlook.low_us
+        return low_us if ahead_us >= NEVER else max(low_us, ahead_us)
 
     @property
     def longevity_years(self) -> float | None:
@@ -254,6 +275,26 @@ _THURSDAY = 3  # 1970-01-01; Monday is 0
 
 # Modes in which a bolus runs, and after which the mode before goes on.
 BOLUS_MODES = (SINGLE_BOLUS, PATIENT_BOLUS, PRIMING_BOLUS, BRIDGE_BOLUS)
+
+
+def _by_steps_us(therapy: Therapy, local_us: int, volume_pl: int) -> int:
+    """How long flex takes for a volume from ``local_us`` on, local time; rounded up."""
+    week_pl = 1000 * sum((therapy.day_volume_nl(day) for day in range(7)), Fraction(0))
+    weeks = int(volume_pl / week_pl)
+    left = (volume_pl - weeks * week_pl) * DAY_US / 1000  # nL/day x us
+    us = weeks * 7 * DAY_US
+    day, at_us = divmod(local_us, DAY_US)
+    while True:
+        steps = therapy.steps((day + _THURSDAY) % 7)
+        ends = [minute for minute, _ in steps[1:]] + [1440]
+        for (_, rate), end in zip(steps, ends, strict=True):
+            span_us = max(0, end * MINUTE_US - at_us)
+            if left <= rate * span_us:
+                return us - int(-left // rate) if left else us
+            left -= rate * span_us
+            us += span_us
+            at_us += span_us
+        day, at_us = day + 1, 0
 
 
 def not_prescribed(therapy: Therapy, inside: Sequence[Drug]) -> bool:

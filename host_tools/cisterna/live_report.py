@@ -93,12 +93,14 @@ def _forecast(seen: Interrogation) -> Forecast | None:
     status, account = seen.status, seen.account
     if not account.refills:
         return None
+    low_in_us = seen.low_in_us
     return Forecast(
         now_us=status.uptime_us + seen.bolus_left_us,
         residual_pl=account.fill_pl - status.programmed_pl - seen.bolus_left_pl,
         low_mark_pl=account.low_mark_pl,
         rate_nl_day=seen.mean_rate_nl_day,
         is_mean=seen.therapy is not None and seen.therapy.mode in (FLEX, PERIODIC_BOLUS),
+        low_at_us=status.uptime_us + low_in_us if low_in_us else None,
     )
 
 

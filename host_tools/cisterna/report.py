@@ -268,6 +268,7 @@ def _check(data: ReportData) -> None:
         _inside("a marker's time", marker.time_us, 0, "us")
     if data.forecast is not None:
         _inside("the forecast's time", data.forecast.now_us, 0, "us")
+        _inside("the low mark's time", data.forecast.low_at_us, 0, "us")
         _inside("the forecast's residual", data.forecast.residual_pl, -HIGHEST, "pL")
         _inside("the forecast's low mark", data.forecast.low_mark_pl, 0, "pL")
         _inside("the forecast's rate", data.forecast.rate_nl_day, 0, "nL/day")

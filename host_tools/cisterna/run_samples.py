@@ -71,13 +71,16 @@ class Marker:
 @dataclass(frozen=True)
 class Forecast:
     """``residual_pl`` in the reservoir at ``now_us``, and from then on only ``rate_nl_day``.
-    ``is_mean``: it is the mean of a programme whose rate changes."""
+    ``is_mean``: it is the mean of a programme whose rate changes. ``low_at_us``: when that
+    programme reaches the low mark, where that is known better than by the mean; at or after
+    ``now_us``."""
 
     now_us: int
     residual_pl: int
     low_mark_pl: int
     rate_nl_day: int
     is_mean: bool = False
+    low_at_us: int | None = None
 
     @property
     def how(self) -> str:
@@ -87,6 +90,8 @@ class Forecast:
     @property
     def low_us(self) -> int | None:
         """Instant at which the low mark is reached; None if it never is."""
+        if self.low_at_us is not None:
+            return self.low_at_us
         return forecast_low_us(self.residual_pl, self.low_mark_pl, self.rate_nl_day, self.now_us)
 
     @property

@@ -556,7 +556,10 @@ def _forecast(seen: Interrogation, low: str) -> Value:
     if not seen.status.wall_s:
         date = f"{date.split()[0]} (computer's clock)"
     varies = seen.therapy is not None and seen.therapy.mode in (FLEX, PERIODIC_BOLUS)
-    return f"{low}, at {'the mean' if varies else 'this'} rate on {date}, in {span(left_us)}"
+    by = f"at {'the mean' if varies else 'this'} rate"
+    if seen.flex_local_us is not None:
+        by = "by the flex steps"
+    return f"{low}, {by} on {date}, in {span(left_us)}"
 
 
 def scale(part_pl: int, whole_pl: int) -> str:

@@ -93,3 +93,19 @@ def test_flex_with_limits_and_a_mixture_is_told_whole(
         "at the programme’s mean rate",
     ):
         assert words in text, words
+
+
+def test_the_low_mark_is_not_told_before_the_next_refill(
+    bench: VirtualBench, pump: Programmer
+) -> None:
+    flex = load(shipped()["baclofen_flex"]).therapy
+    flex = dataclasses.replace(flex, patient_nl=0, patient_s=0, lockout_s=0, patient_max=0)
+    pump.set_clock(1_800_230_400, 0)
+    pump.confirm(pump.prepare_program(flex))
+    pump.refill(0, flex.capacity_nl, "first fill", drugs=flex.mixture)
+    bench.advance(us=60_000_000)
+    data = report_data(interrogate(pump), [])
+    assert data.forecast is not None
+    assert data.refill_us is not None
+    assert data.forecast.low_us is not None
+    assert 0 <= data.forecast.low_us - data.refill_us < 3_600_000_000
