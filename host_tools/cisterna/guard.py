@@ -116,6 +116,21 @@ class Guard:
         return min(_MOST_PPM, -(-abs(relative) * 1_000_000 // 1))
 
     @property
+    def change_ng(self) -> tuple[Fraction, Fraction]:
+        """Old and new of ``change`` from exact volumes, as totals are told; 0 and 0 without."""
+        change, old = self.change, self.old
+        if change is None or old is None:
+            return Fraction(0), Fraction(0)
+        was, is_now = (
+            mass_of_volume_ng(
+                therapy.day_volume_nl(change.weekday) + change.with_patient * therapy.patients_nl,
+                therapy.mixture.concentration_ng_ml(change.drug),
+            )
+            for therapy in (old, self.new)
+        )
+        return was, is_now
+
+    @property
     def typed_total(self) -> DayTotal:
         """The new total of 24 hours that is to be typed."""
         return all_boluses(self.new) if self.with_patient else self.new.day_total

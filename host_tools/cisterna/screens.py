@@ -797,13 +797,14 @@ def guard_screen(shown: Console, seen: Guard) -> None:
     if seen.has_patient:
         lines += _total_rows("24 h with all", seen, all_boluses)
     if old is not None and change is not None:
-        words = f"{change.words} ({plain(change.drug)}"
+        was_ng, is_now_ng = seen.change_ng
+        words = f"{change_words(was_ng, is_now_ng)} ({plain(change.drug)}"
         if change.with_patient:
             words += ", with all patient boluses"
         flex = FLEX in (old.mode, new.mode)
         if flex or change.with_patient or change.drug != new.drug:
             day = f", {_WEEKDAYS[change.weekday]}" if flex else ""
-            words += f"{day}: {dose_rate(change.old_ng)} to {dose_rate(change.new_ng)}"
+            words += f"{day}: {dose_rate(was_ng)} to {dose_rate(is_now_ng)}"
         style = _BAD if change.large else ""
         lines.append(("Largest change", Text(words + ")", style=style)))
     rows(shown, lines)

@@ -316,6 +316,28 @@ def test_the_day_of_the_largest_change_is_named(
     assert bench.truth()["steps"] == 0
 
 
+def test_the_change_is_told_in_the_same_numbers_as_the_totals(
+    cisterna: Cisterna, bench: VirtualBench, tmp_path: Path
+) -> None:
+    """A third of a nanolitre must not make one number of the screen another."""
+    steps = ((0, 200_000), (480, 370_000))  # 8 h and 16 h: 0.313333... mL/day
+    new = dataclasses.replace(FLEX, patterns=(steps,), week=bytes(7), hour_nl=0, day_nl=0)
+    new = dataclasses.replace(new, patient_nl=0, patient_s=0, lockout_s=0, patient_max=0)
+    file = tmp_path / "new.toml"
+    file.write_text(prescription.dumps(new))
+    assert cisterna("clock", "--set").code == 0
+    assert cisterna("program", "baclofen", "--yes").code == 0
+    shown = cisterna("program", str(file), "--yes")
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    exact = Fraction(940_000 * 500, 3 * 1_000_000)  # ug/day
+    assert round(exact, 3) == Fraction("156.667")
+    assert (
+        "24-h total, new 156.667 ug/day of baclofen = 0.313333 mL/day on Monday, the largest day"
+    ) in lines
+    assert "Largest change +56.7 % (baclofen, Monday: 100 ug/day to 156.667 ug/day)" in lines
+    assert bench.truth()["steps"] == 0
+
+
 # -- bridge or no bridge --------------------------------------------------------------------------
 
 
