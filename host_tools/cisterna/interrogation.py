@@ -45,6 +45,20 @@ from pump_wire.messages import (
 
 
 @dataclass(frozen=True)
+class Periodic:
+    """Where the periodic boluses stand. ``left_nl`` and ``left_us``: what is left of the one that
+    runs, and how long it takes; 0 when none runs. ``next_us``: time until the next begins; while
+    one runs, at the latest, for the pump does not tell whether it came late or was interrupted.
+    ``interrupted``: one has some left and goes on right after the bolus of another kind that runs;
+    then nothing of the next is known, and ``next_us`` is None."""
+
+    left_nl: int
+    left_us: int
+    next_us: int | None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
 class Interrogation:
     """``therapy``: None when nothing was ever prescribed. ``computer_s``: this computer's time,
     seconds since 1970-01-01 UTC, when ``status`` was read."""
@@ -111,6 +125,31 @@ class Interrogation:
         step = sum(begin <= second for begin in begins) - 1
         end = [*begins[1:], 86_400][step]
         return step, (end - second) * 1_000_000
+
+    @property
+    def periodic(self) -> Periodic | None:
+        """Where the periodic boluses stand; None where the programme has none, where it does not
+        run or a volume limit holds it back, and where a bolus is as fast as what is between."""
+        ahead, therapy, status = self.outlook, self.therapy, self.status
+        if ahead is None or therapy is None or therapy.mode != PERIODIC_BOLUS:
+            return None
+        if self.bolus_running:
+            if status.return_mode != PERIODIC_BOLUS:
+                return None
+            if ahead.next_us >= NEVER:
+                return Periodic(0, 0, None, interrupted=True)
+            return Periodic(0, 0, max(ahead.next_us, self.bolus_left_us))
+        fast = (therapy.bolus_nl * 86_400 + therapy.bolus_s // 2) // therapy.bolus_s
+        rate, between = status.rate_nl_day, therapy.rate_nl_day
+        if status.mode != PERIODIC_BOLUS or fast == between or rate not in (fast, between):
+            return None
+        if rate == between:
+            return Periodic(0, 0, ahead.next_us)
+        length_us = -(-therapy.bolus_nl * DAY_US // fast)
+        left_us = min(ahead.next_us, length_us)
+        next_us = left_us - length_us + therapy.interval_s * 1_000_000
+        left_nl = min(therapy.bolus_nl, round(Fraction(left_us * fast, DAY_US)))
+        return Periodic(left_nl, left_us, max(left_us, next_us))
 
     @property
     def refill_in_us(self) -> int | None:
@@ -260,6 +299,7 @@ class Interrogation:
                 "why": self.refill_why,
             },
             "outlook": None if self.outlook is None else outlook_data(self.outlook),
+            "periodic_bolus": None if self.periodic is None else as_data(self.periodic),
             "reservoir": [
                 {"name": drug.name, "concentration_ng_ml": drug.concentration_ng_ml}
                 for drug in self.reservoir

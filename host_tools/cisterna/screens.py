@@ -278,7 +278,8 @@ def _therapy_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     else:
         lines.append(("Prescribed", "nothing"))
     lines += not_prescribed_rows(therapy, seen.reservoir)
-    if status.mode != BRIDGE_BOLUS:
+    periodic = therapy is not None and therapy.mode == PERIODIC_BOLUS  # has a row of its own
+    if status.mode != BRIDGE_BOLUS and (seen.bolus_running or not periodic):
         lines.append(("Bolus", bolus_progress(seen) if seen.bolus_running else "none"))
     lines += outlook_rows(seen)
     if status.fault:
@@ -375,7 +376,8 @@ def alarm_rows(alarms: Sequence[Alarm], *, brief: bool = False) -> list[tuple[st
 
 
 def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
-    """Patient bolus, volume limits and bridge bolus, as far as there are any."""
+    """What comes by itself, patient bolus, volume limits and bridge bolus, as far as there are
+    any."""
     ahead, therapy = seen.outlook, seen.therapy
     if ahead is None or therapy is None:
         return []
@@ -383,6 +385,8 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     if therapy.mode == FLEX and ahead.step != NO_STEP:
         until = f", the next in {span(ahead.next_us)}" if ahead.next_us < NEVER else ""
         lines.append(("Flex step", f"{ahead.step + 1} of the day{until}"))
+    if therapy.mode == PERIODIC_BOLUS:
+        lines.append(("Periodic bolus", periodic_words(seen, therapy)))
     if therapy.patient_nl:
         lines.append(("Patient bolus", patient_words(seen, therapy, ahead)))
     if therapy.hour_nl or therapy.day_nl:
@@ -402,6 +406,25 @@ def outlook_rows(seen: Interrogation) -> list[tuple[str, Value]]:
     elif ahead.why:
         lines.append(("No bridge bolus", f"at the last change, because: {plain(ahead.why)}"))
     return lines
+
+
+def periodic_words(seen: Interrogation, therapy: Therapy) -> str:
+    """The periodic bolus that runs, or when the next comes, as far as the pump tells it."""
+    dose = _dose_words(therapy, therapy.bolus_nl)
+    status, found = seen.status, seen.periodic
+    if found is None:
+        if status.mode == BRIDGE_BOLUS:
+            return f"{dose}; none during the bridge bolus"
+        if STOPPED in (status.mode, status.return_mode):
+            return f"{dose}; none while the pump is stopped"
+        return dose if status.rate_nl_day else f"{dose}; held back by a volume limit"
+    if found.next_us is None:
+        return f"{dose}; interrupted, goes on when the running bolus is done"
+    after = f"the next in {span(found.next_us)}"
+    if not found.left_us:
+        return f"{dose}; {after}"
+    left = microlitres(found.left_nl * 1000)
+    return f"{dose}; running: {left} to go, done in {span(found.left_us)}, {after} at the latest"
 
 
 def flex_clock_rows(seen: Interrogation) -> list[tuple[str, Value]]:

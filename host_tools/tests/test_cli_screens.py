@@ -13,7 +13,15 @@ from cisterna import prescription
 from cisterna.bench_virtual import VirtualBench
 from cisterna.interrogation import interrogate
 from host_tools.tests.conftest import Cisterna, Other
+from pump_wire.messages import PERIODIC_BOLUS
 
+PERIODIC = dataclasses.replace(
+    prescription.load(prescription.shipped()["baclofen"]).therapy,
+    mode=PERIODIC_BOLUS,
+    bolus_nl=20_000,
+    bolus_s=1_800,
+    interval_s=21_600,
+)
 MONDAY_S = 1_800_230_400  # 2027-01-18 00:00 UTC
 FIRST_FILL = ("--measured", "0 mL", "--fill", "20 mL", "--reason", "first fill")
 
@@ -279,6 +287,63 @@ def test_rates_of_an_external_pump_are_told_in_ml_an_hour_too(
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("patient").out
     assert "4.8 mL/day (0.2 mL/h)" in cisterna("monitor").out
     assert bench.truth()["steps"] == 0
+
+
+# -- periodic boluses ---------------------------------------------------------------------------
+
+
+def told(cisterna: Cisterna, *texts: str) -> None:
+    """What status and monitor tell of the periodic bolus."""
+    for command in ("status", "monitor"):
+        shown = words(cisterna(command).out)
+        for text in texts:
+            assert text in shown, command
+
+
+def test_a_periodic_bolus_is_seen_while_it_runs_and_before_it(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        pump.program(PERIODIC)
+        pump.refill(0, 20_000_000, "first fill", drugs=PERIODIC.mixture)
+    bench.advance(hours=2, minutes=50)
+    told(cisterna, "Periodic bolus 0.02 mL = 10 ug; the next in 3 h 10 min")
+    assert "Bolus none" not in words(cisterna("status").out)
+    bench.advance(hours=3, minutes=15)
+    before_pl = bench.truth()["delivered_pl"]
+    told(
+        cisterna,
+        "Mode periodic bolus",
+        "Periodic bolus 0.02 mL = 10 ug; running: 16.7 uL to go, done in 25 min, "
+        "the next in 5 h 55 min at the latest",
+    )
+    found = cisterna("status", "--json").json["periodic_bolus"]
+    assert found["next_us"] == 5 * 3_600_000_000 + 55 * 60_000_000
+    bench.advance(us=found["left_us"])
+    given_pl = bench.truth()["delivered_pl"] - before_pl
+    assert abs(given_pl - found["left_nl"] * 1000) <= 100_000  # a step
+    told(cisterna, "Periodic bolus 0.02 mL = 10 ug; the next in 5 h 30 min")
+
+
+def test_what_is_certain_of_a_periodic_bolus_beside_another(
+    cisterna: Cisterna, bench: VirtualBench
+) -> None:
+    with bench.programmer() as pump:
+        pump.program(PERIODIC)
+        pump.refill(0, 20_000_000, "first fill", drugs=PERIODIC.mixture)
+        bench.advance(hours=6, minutes=10)
+        pump.bolus("20 uL", "20 min")
+    told(cisterna, "interrupted, goes on when the running bolus is done")
+    bench.advance(minutes=25)
+    # It began 35 minutes ago; by what the pump tells it may have begun 15 minutes ago.
+    told(cisterna, "running: 10 uL to go, done in 15 min, the next in 5 h 45 min at the latest")
+    bench.advance(hours=5, minutes=20)
+    with bench.programmer() as pump:
+        pump.bolus("20 uL", "20 min")
+    told(cisterna, "Periodic bolus 0.02 mL = 10 ug; the next in 20 min")
+    assert cisterna("stop", "--yes").code == 0
+    told(cisterna, "Periodic bolus 0.02 mL = 10 ug; none while the pump is stopped")
+    assert cisterna("status", "--json").json["periodic_bolus"] is None
 
 
 # -- the patient -----------------------------------------------------------------------------
