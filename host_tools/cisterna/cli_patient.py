@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cisterna import finding, ordering, screens
-from cisterna.amounts import format_duration, format_mass, format_volume_nl
+from cisterna.amounts import format_duration, format_volume_nl
 from cisterna.cli_options import Json, Port, Yes, emit
-from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import Refused
-from cisterna.interrogation import Interrogation, interrogate, number, outlook_data
+from cisterna.interrogation import Interrogation, interrogate, outlook_data
 from cisterna.ordering import Order
 from cisterna.programmer import NEVER, Prepared, Programmer
 from pump_wire import messages
@@ -86,7 +85,7 @@ def _now(seen: Interrogation) -> screens.Value:
 
 def _ask(port: str | None, yes: bool, as_json: bool) -> None:
     shown = screens.console()
-    masses: list[int | float] = []
+    masses: list[dict[str, Any]] = []
 
     def show(pump: Programmer, prepared: Prepared, _: object) -> None:
         echo = prepared.echo
@@ -94,8 +93,7 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
         given = format_volume_nl(echo["volume_nl"])
         therapy = pump.prescription()
         if therapy is not None:
-            mass_ng = mass_of_volume_ng(echo["volume_nl"], therapy.concentration_ng_ml)
-            given += f" = {format_mass(mass_ng, digits=3)} of {therapy.drug}"
+            given += f" = {screens.masses_words(therapy, echo['volume_nl'], named=True)}"
         lines: list[tuple[str, screens.Value]] = [
             ("Volume", given),
             ("Time", format_duration(echo["duration_us"], digits=3)),
@@ -109,8 +107,7 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
     def basis(pump: Programmer, prepared: Prepared) -> object:
         therapy = pump.prescription()
         if therapy is not None:
-            volume_nl = prepared.echo["volume_nl"]
-            masses[:] = [number(mass_of_volume_ng(volume_nl, therapy.concentration_ng_ml))]
+            masses[:] = therapy.mixture.masses_data(prepared.echo["volume_nl"])
         return prepared.echo["cut_nl"], therapy
 
     order = Order(
@@ -127,6 +124,8 @@ def _ask(port: str | None, yes: bool, as_json: bool) -> None:
         refusal.remedy = _REMEDIES.get(refusal.name, refusal.remedy)
         raise
     if as_json:
-        emit({**ordering.done_data(prepared, done, now), "mass_ng": masses[0] if masses else None})
+        mass_ng = masses[0]["mass_ng"] if masses else None
+        data = ordering.done_data(prepared, done, now)
+        emit({**data, "mass_ng": mass_ng, "masses": masses or None})
     else:
         screens.outcome(shown, f"Granted and started (record {done.event}).", *now)

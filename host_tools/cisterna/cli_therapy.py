@@ -16,13 +16,11 @@ from cisterna import finding, ordering, screens, units
 from cisterna.amounts import (
     format_dose_rate,
     format_duration,
-    format_mass,
     format_rate,
     format_volume_nl,
 )
 from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
-from cisterna.dose import mass_of_volume_ng
 from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
 from cisterna.guard import Guard, guard
 from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
@@ -465,7 +463,7 @@ def _bolus(
     dose: str, over_us: int, accept_warnings: bool, port: str | None, yes: bool, as_json: bool
 ) -> None:
     shown = screens.console()
-    concentrations: list[int] = []
+    therapies: list[Therapy] = []
     agreed: list[int] = []
     limits: list[str] = []  # that cut it
 
@@ -482,7 +480,7 @@ def _bolus(
 
     def basis(pump: Programmer, prepared: Prepared) -> tuple[Values, Therapy | None]:
         therapy = pump.prescription()
-        concentrations[:] = [therapy.concentration_ng_ml] if therapy else []
+        therapies[:] = [therapy] if therapy else []
         limits[:] = _cut_by(pump.outlook(), prepared.echo, therapy) if therapy else []
         soft = _soft_words(prepared.echo["asks"], prepared.echo, therapy)
         _check_warnings(soft, accept_warnings or not yes)
@@ -504,11 +502,10 @@ def _bolus(
     order = Order(messages.START_BOLUS, prepare, basis, show, "Give it?", agree=agree)
     prepared, done, now = ordering.carry_out(order, port, yes=yes, as_json=as_json)
     if as_json:
-        mass_ng = None
-        if concentrations:
-            mass_ng = number(mass_of_volume_ng(done.echo["volume_nl"], *concentrations))
+        masses = therapies[0].mixture.masses_data(done.echo["volume_nl"]) if therapies else None
+        mass_ng = masses[0]["mass_ng"] if masses else None
         data = ordering.done_data(prepared, done, now)
-        emit({**data, "mass_ng": mass_ng, "cut_by": limits})
+        emit({**data, "mass_ng": mass_ng, "masses": masses, "cut_by": limits})
     else:
         cut_nl = done.echo["cut_nl"]
         rest = f": {format_volume_nl(cut_nl)} of what was asked for will not be given"
@@ -534,10 +531,8 @@ def _soft_words(asks: int, echo: Values, therapy: Therapy | None) -> list[str]:
     """What must be agreed to before a bolus, with the soft limit."""
     if therapy is None or not asks & messages.ASK_SOFT_BOLUS:
         return screens.ask_words(asks)
-    ng_ml = therapy.concentration_ng_ml
     given, limit = (
-        f"{format_volume_nl(volume_nl)} = "
-        f"{format_mass(mass_of_volume_ng(volume_nl, ng_ml), digits=6)}"
+        f"{format_volume_nl(volume_nl)} = {screens.masses_words(therapy, volume_nl, 6)}"
         for volume_nl in (echo["volume_nl"], therapy.soft_bolus_nl)
     )
     return [f"the bolus, {given}, is above the soft limit, {limit}"]
@@ -549,8 +544,7 @@ def _bolus_rows(
     volume_nl, rate = echo["volume_nl"], echo["rate_nl_day"]
     given = format_volume_nl(volume_nl)
     if therapy is not None:
-        mass_ng = mass_of_volume_ng(volume_nl, therapy.concentration_ng_ml)
-        given += f" = {format_mass(mass_ng, digits=6)} of {therapy.drug}"
+        given += f" = {screens.masses_words(therapy, volume_nl, 6, named=True)}"
     during = format_rate(rate, digits=6)
     basal = seen.basal_rate_nl_day
     if basal:

@@ -8,6 +8,7 @@ limit. What shows it is the total of a day, beside the old one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -180,6 +181,8 @@ class Guard:
             **_totals(
                 "day_with_patient", self.old and all_boluses(self.old), all_boluses(self.new)
             ),
+            **_masses("day", self.old, self.new, lambda therapy: therapy.day_total),
+            **_masses("day_with_patient", self.old, self.new, all_boluses),
             "largest_change": _change_data(self.change),
             "largest_change_without_patient": _change_data(self.basal),
             "must_be_typed": self.must_be_typed,
@@ -199,6 +202,16 @@ def _totals(what: str, old: DayTotal | None, new: DayTotal) -> dict[str, float |
         f"new_{what}_volume_nl": float(new.volume_nl),
         f"old_{what}_mass_ng": None if old is None else float(old.mass_ng),
         f"new_{what}_mass_ng": float(new.mass_ng),
+    }
+
+
+def _masses(
+    what: str, old: Therapy | None, new: Therapy, total: Callable[[Therapy], DayTotal]
+) -> dict[str, Any]:
+    """The masses of every drug in a total."""
+    return {
+        f"{when}_{what}_masses": therapy and therapy.mixture.masses_data(total(therapy).volume_nl)
+        for when, therapy in (("old", old), ("new", new))
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cisterna.bench import DAY_US, MINUTE_US
 from cisterna.boards import board_data
-from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
+from cisterna.dose import dose_rate_ng_day
 from cisterna.energy import longevity_years
 from cisterna.errors import CisternaError
 from cisterna.mixture import Drug, Mixture
@@ -262,12 +262,6 @@ class Interrogation:
             return None
         return dose_rate_ng_day(rate_nl_day, self.therapy.concentration_ng_ml)
 
-    def mass_ng(self, volume_nl: int | Fraction) -> Fraction | None:
-        """Drug in a volume that is given now; None without a prescription, and of the old drug."""
-        if self.therapy is None or self.old_drug:
-            return None
-        return mass_of_volume_ng(volume_nl, self.therapy.concentration_ng_ml)
-
     def as_data(self) -> dict[str, Any]:
         """All of it as JSON values: the raw fields of the message table, and their words."""
         status = self.status
@@ -393,6 +387,12 @@ def therapy_data(therapy: Therapy | None) -> dict[str, Any] | None:
         "day_volume_nl": number(total.volume_nl),
         "day_mass_ng": number(total.mass_ng),
         "day_with_patient_nl": number(total.volume_nl + therapy.patients_nl),
+        "day_masses": therapy.mixture.masses_data(total.volume_nl),
+        "day_with_patient_masses": therapy.mixture.masses_data(
+            total.volume_nl + therapy.patients_nl
+        ),
+        "bolus_masses": therapy.mixture.masses_data(therapy.bolus_nl),
+        "patient_masses": therapy.mixture.masses_data(therapy.patient_nl),
     }
 
 

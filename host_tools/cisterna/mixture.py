@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from cisterna.amounts import exact_decimal, format_concentration
 from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
@@ -48,6 +49,16 @@ class Mixture:
     def masses_ng(self, volume_nl: int | Fraction) -> tuple[Fraction, ...]:
         """Mass of each drug in a volume, in their order."""
         return tuple(mass_of_volume_ng(volume_nl, d.concentration_ng_ml) for d in self.drugs)
+
+    def masses_data(self, volume_nl: int | Fraction) -> list[dict[str, Any]]:
+        """The same as JSON values, with the names; whole numbers where they are whole."""
+        return [
+            {
+                "name": drug.name,
+                "mass_ng": mass.numerator if mass.denominator == 1 else float(mass),
+            }
+            for drug, mass in zip(self.drugs, self.masses_ng(volume_nl), strict=True)
+        ]
 
     def dose_rates_ng_day(self, rate_nl_day: int | Fraction) -> tuple[Fraction, ...]:
         """Dose rate of each drug at a rate, in their order."""

@@ -158,8 +158,10 @@ def _day_drug(look: Look, volume_pl: int) -> str:
         return " of the old drug"
     if not look.one_drug:
         return "; the old drug may be in it"
-    mass = look.seen.mass_ng(Fraction(volume_pl, 1000))
-    return f" = {screens.mass(mass)}" if mass is not None else ""
+    therapy = look.seen.therapy
+    if therapy is None or look.seen.old_drug:
+        return ""
+    return f" = {screens.masses_words(therapy, Fraction(volume_pl, 1000))}"
 
 
 def _reservoir(seen: Interrogation) -> list[tuple[str, screens.Value]]:

@@ -6,6 +6,7 @@ Text that came from a pump or a file is shown on one line without control charac
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -30,7 +31,7 @@ from cisterna.amounts import (
     wall,
 )
 from cisterna.bench import DAY_US, HOUR_US, MINUTE_US
-from cisterna.dose import DayTotal, mass_of_volume_ng
+from cisterna.dose import DayTotal, dose_rate_ng_day
 from cisterna.drugs import Stability
 from cisterna.finding import Answer
 from cisterna.guard import MOST_UNTYPED, Guard, all_boluses, change_words
@@ -67,6 +68,8 @@ _UNLIMITED = 10_000  # columns where the output is no terminal: lines are not br
 _GOOD, _BAD, _QUIET, _LOUD = "green", "bold red", "dim", "bold"
 _NAME_WIDTH = 20
 _SCALE = 30  # characters of the reservoir's scale
+_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=[mun][gL]\b)")
+_HELD = "\ue000"  # a blank at which no line is broken, one column wide
 
 Value = str | Text
 
@@ -183,8 +186,12 @@ def rows(shown: Console, pairs: Iterable[tuple[str, Value]]) -> None:
 
 
 def _hanging(shown: Console, start: Text, text: Text) -> None:
-    """``text`` behind ``start``, its further lines below its first."""
+    """``text`` behind ``start``, its further lines below its first. A number stays with its
+    unit."""
+    text = text.copy()
+    text.plain = _BEFORE_UNIT.sub(_HELD, text.plain)
     for line in text.wrap(shown, max(shown.width - len(start), 1), overflow="fold"):
+        line.plain = line.plain.replace(_HELD, " ")
         line.rstrip()
         shown.print(start + line)
         start = Text(" " * len(start))
@@ -326,7 +333,7 @@ def not_prescribed_rows(
 
 
 def _drugs_words(drugs: Sequence[Drug]) -> str:
-    return " + ".join(plain(drug.words) for drug in drugs)
+    return _AND.join(plain(drug.words) for drug in drugs)
 
 
 def programme_words(therapy: Therapy) -> str:
@@ -335,7 +342,7 @@ def programme_words(therapy: Therapy) -> str:
     total = therapy.day_total
     if therapy.mode in (FLEX, PERIODIC_BOLUS):
         volume_words = format_volume_nl(total.volume_nl, digits=6)
-        at += f", 24-h total {volume_words} = {mass(total.mass_ng)}"
+        at += f", 24-h total {volume_words} = {masses_words(therapy, total.volume_nl)}"
     return at + (" on the largest day" if therapy.mode == FLEX else "")
 
 
@@ -344,15 +351,33 @@ def basal_words(therapy: Therapy) -> str:
     if therapy.mode == FLEX:
         return ""
     rate = therapy.basal_rate_nl_day
-    given = dose_rate(mass_of_volume_ng(rate, therapy.concentration_ng_ml))
+    given = doses_words(therapy, rate)
+    if not therapy.others:
+        given = dose_rate(dose_rate_ng_day(rate, therapy.concentration_ng_ml))
     between = " between boluses" if therapy.mode == PERIODIC_BOLUS else ""
     return f", {rate_words(rate, therapy.capacity_nl)} = {given}{between}"
+
+
+_AND = " + "  # between two drugs
+
+
+def masses_words(
+    therapy: Therapy, volume_nl: int | Fraction, digits: int = 3, *, named: bool = False
+) -> str:
+    """What a volume holds of each drug; of an only one without its name unless ``named``."""
+    drugs = therapy.mixture.drugs
+    masses = [format_mass(each, digits=digits) for each in therapy.mixture.masses_ng(volume_nl)]
+    if not therapy.others and not named:
+        return masses[0]
+    return _AND.join(
+        f"{each} of {plain(drug.name)}" for each, drug in zip(masses, drugs, strict=True)
+    )
 
 
 def doses_words(therapy: Therapy, rate_nl_day: int | Fraction) -> str:
     """What a rate gives of each drug."""
     rates = therapy.mixture.dose_rates_ng_day(rate_nl_day)
-    return " + ".join(
+    return _AND.join(
         f"{dose_rate(each)} of {plain(drug.name)}"
         for each, drug in zip(rates, therapy.mixture.drugs, strict=True)
     )
@@ -491,9 +516,10 @@ def bolus_progress(seen: Interrogation) -> str:
 
 
 def _bolus_mass(seen: Interrogation, volume_pl: int) -> str:
-    """Drug in a part of the running bolus, in brackets; nothing where it is not known."""
-    held = seen.mass_ng(Fraction(volume_pl, 1000))
-    return "" if held is None else f" ({mass(held)})"
+    """Drugs in a part of the running bolus, in brackets; nothing where they are not known."""
+    if seen.therapy is None or seen.old_drug:
+        return ""
+    return f" ({masses_words(seen.therapy, Fraction(volume_pl, 1000))})"
 
 
 def bolus_ends(seen: Interrogation) -> list[tuple[str, Value]]:
@@ -690,7 +716,7 @@ def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
         lines.append(("Rate", rate_words(basal, therapy.capacity_nl), basal))
     if therapy.mode == PERIODIC_BOLUS:
         lines += [
-            ("Periodic bolus", _dose_words(therapy, therapy.bolus_nl), therapy.bolus_nl),
+            ("Periodic bolus", _dose_words(therapy, therapy.bolus_nl, width), therapy.bolus_nl),
             ("  over", _seconds(therapy.bolus_s), therapy.bolus_s),
             ("  every", _seconds(therapy.interval_s), therapy.interval_s),
         ]
@@ -702,7 +728,7 @@ def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
     if therapy.patient_nl:
         with_patient = total.volume_nl + therapy.patients_nl
         lines += [
-            ("Patient bolus", _dose_words(therapy, therapy.patient_nl), therapy.patient_nl),
+            ("Patient bolus", _dose_words(therapy, therapy.patient_nl, width), therapy.patient_nl),
             (
                 "  over, lockout",
                 f"{_seconds(therapy.patient_s)}, {_seconds(therapy.lockout_s)}",
@@ -711,7 +737,7 @@ def therapy_lines(therapy: Therapy, width: int = 0) -> list[_Line]:
             ("  at most in 24 h", str(therapy.patient_max), therapy.patient_max),
             (
                 "24 h with all",
-                _dose_words(therapy, with_patient),
+                _dose_words(therapy, with_patient, width),
                 with_patient,
             ),
         ]
@@ -766,9 +792,12 @@ def _seconds(seconds: int) -> str:
     return format_duration(seconds * 1_000_000)
 
 
-def _dose_words(therapy: Therapy, volume_nl: int | Fraction) -> str:
-    held = mass_of_volume_ng(volume_nl, therapy.concentration_ng_ml)
-    return f"{format_volume_nl(volume_nl, digits=6)} = {mass(held)}"
+def _dose_words(therapy: Therapy, volume_nl: int | Fraction, width: int = 0) -> str:
+    """A volume and what it holds. ``width``: as of ``flex_words``."""
+    held = masses_words(therapy, volume_nl)
+    if width:
+        held = held.replace(_AND, "\n+ ")
+    return f"{format_volume_nl(volume_nl, digits=6)} = {held}"
 
 
 def change_screen(shown: Console, old: Therapy | None, new: Therapy) -> None:
@@ -843,7 +872,7 @@ def _total_rows(
         rate = format_rate(found.volume_nl, digits=6)
         largest = max(range(7), key=therapy.day_volume_nl)
         day = f" on {_WEEKDAYS[largest]}, the largest day" if therapy.mode == FLEX else ""
-        return f"{dose_rate(found.mass_ng)} of {plain(therapy.drug)} = {rate}{day}"
+        return f"{doses_words(therapy, found.volume_nl)} = {rate}{day}"
 
     if seen.old is None:
         return [(f"{what}, new", words(seen.new)), (f"{what}, old", "none")]
@@ -859,7 +888,7 @@ def cut_words(echo: Values, therapy: Therapy | None, limits: Sequence[str]) -> T
         return Text(f"{cut} of what was asked for will not be given", style=_BAD)
     spans = {"hour_nl": "1 h", "day_nl": "24 h"}
     by = " or ".join(f"{format_volume_nl(getattr(therapy, at))} in {spans[at]}" for at in limits)
-    text = f"{cut} = {mass(mass_of_volume_ng(echo['cut_nl'], therapy.concentration_ng_ml))}"
+    text = f"{cut} = {masses_words(therapy, echo['cut_nl'])}"
     return Text(f"{text} of it will not be given: limit of {by}", style=_BAD)
 
 

@@ -190,7 +190,9 @@ def test_a_rate_between_boluses_is_not_the_days_total(
     shown = words(cisterna("status").out)
     between = "4.8 mL/day (0.2 mL/h) = 2.4 mg/day"
     assert f"Rate now {between} of morphine + 12 mg/day of bupivacaine" in shown
-    assert f"{between} between boluses, 24-h total 6 mL = 3 mg" in shown
+    both = "of morphine + 12 mg/day of bupivacaine"
+    total = "24-h total 6 mL = 3 mg of morphine + 15 mg of bupivacaine"
+    assert f"{between} {both} between boluses, {total}" in shown
     assert "4.8 mL/day = 3 mg/day" not in shown
     # (100 - 5) mL / 6 mL a day
     assert cisterna("status", "--json").json["forecast"]["low_in_us"] == 1_368_000_000_000
