@@ -45,7 +45,8 @@ class DayBolus:
 
 @dataclass(frozen=True)
 class TipSample:
-    """The tip at an instant: concentration in plug flow, and where it mixes; the rate."""
+    """The tip from an instant on: concentration in plug flow and rate, which hold until the next
+    sample, and the concentration where it mixes, at that instant."""
 
     time_us: int
     plug_ng_ml: int
@@ -220,9 +221,16 @@ def draw_bridge(
         upper.plot(where, plug, color=palette.true, linewidth=2, drawstyle="steps-post")
         upper.plot(where, mixing, color=palette.low, linewidth=1.4, linestyle=(0, (5, 2.5)))
         dose = [float(d) / 1000 for d in doses]
-        mixed_dose = [s.rate_nl_day / 1e6 * s.mixed_ng_ml / 1000 for s in samples]
+        # The rate changes at an instant, what mixes does not: two doses where it changes.
+        mixed_at = [where[0]]
+        mixed_dose = [samples[0].rate_nl_day / 1e6 * mixing[0]]
+        for (sample, after), at, each in zip(
+            pairwise(samples), where[1:], mixing[1:], strict=True
+        ):
+            mixed_at += [at, at]
+            mixed_dose += [rate / 1e6 * each for rate in (sample.rate_nl_day, after.rate_nl_day)]
         lower.plot(where, dose, color=palette.true, linewidth=2, drawstyle="steps-post")
-        lower.plot(where, mixed_dose, color=palette.low, linewidth=1.4, linestyle=(0, (5, 2.5)))
+        lower.plot(mixed_at, mixed_dose, color=palette.low, linewidth=1.4, linestyle=(0, (5, 2.5)))
         for axes, values in ((upper, [*plug, *mixing]), (lower, [*dose, *mixed_dose])):
             set_ticks(axes, look, 5)
             axes.set_xlim(span.low, span.high)

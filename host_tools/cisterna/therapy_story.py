@@ -6,9 +6,10 @@ They end as pictures: ``cisterna bench therapy``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from cisterna.bench import DAY_US, HOUR_US, MINUTE_US, Bench
@@ -111,36 +112,50 @@ def bridge_run(
         done = pump.program(new, bridge=True)
         bridge_us = done.echo["bridge_us"]
     step_us = 72 * MINUTE_US  # whole steps at 0.2 and at 0.05 mL/day
-    start = bench.truth()
-    last, samples = start, list[TipSample]()
+    # When new drug that mixed in the tubing comes to the tip: it has passed the catheter.
+    front_us = new.catheter_nl * DAY_US // old.rate_nl_day
     end_us = bridge_us + after_h * HOUR_US
-    change_ng = 0
     at_us = 0
+    read = [(at_us, bench.truth())]
     while at_us < end_us:
-        # One sample ends exactly at the change-over.
-        next_us = bridge_us if at_us < bridge_us < at_us + step_us else at_us + step_us
+        # Read also just then, and at the change-over.
+        ends = [each for each in (front_us, bridge_us) if at_us < each < at_us + step_us]
+        next_us = min([*ends, at_us + step_us])
         bench.advance(seconds=(next_us - at_us) / 1_000_000)
-        now = bench.truth()
-        moved_pl = now["delivered_pl"] - last["delivered_pl"]
-        if moved_pl:
-            samples.append(_tip(at_us, next_us - at_us, moved_pl, last, now))
-        if next_us == bridge_us:
-            change_ng = now["tip_ng"] - start["tip_ng"]
-        last, at_us = now, next_us
+        at_us = next_us
+        read.append((at_us, bench.truth()))
         tell(at_us, end_us)
-    return BridgeRun("baclofen", tuple(samples), bridge_us, change_ng)
+    change_ng = next(truth["tip_ng"] for time_us, truth in read if time_us == bridge_us)
+    samples = _tip_samples(read, front_us)
+    return BridgeRun("baclofen", samples, bridge_us, change_ng - read[0][1]["tip_ng"])
 
 
-def _tip(
-    at_us: int, length_us: int, moved_pl: int, last: dict[str, int], now: dict[str, int]
-) -> TipSample:
-    """The mean of a stretch, as the plant tells it."""
-
-    def ng_ml(name: str) -> int:
-        return round(Fraction((now[name] - last[name]) * 10**9, moved_pl))
-
-    rate = round(Fraction(moved_pl * DAY_US, length_us * 1000))
-    return TipSample(at_us, ng_ml("tip_ng"), ng_ml("tip_mixed_ng"), rate)
+def _tip_samples(
+    read: Sequence[tuple[int, dict[str, int]]], front_us: int
+) -> tuple[TipSample, ...]:
+    """The tip at each instant but the last, from what the plant told then. Rate and plug flow are
+    means until the next instant. What mixes changes smoothly but at ``front_us``, where it begins
+    to change: it is the mean of before and after, each weighted by the other's volume."""
+    samples: list[TipSample] = []
+    before: tuple[Fraction, int] | None = None  # ng/mL of what mixes, volume
+    for (at_us, last), (next_us, now) in pairwise(read):
+        moved_pl = now["delivered_pl"] - last["delivered_pl"]
+        if not moved_pl:
+            continue
+        plug, mixed = (
+            Fraction((now[name] - last[name]) * 10**9, moved_pl)
+            for name in ("tip_ng", "tip_mixed_ng")
+        )
+        here = mixed
+        if before is not None:
+            there, volume_pl = before
+            here = (there * moved_pl + mixed * volume_pl) / (volume_pl + moved_pl)
+            if at_us == front_us:
+                here = there
+        rate = round(Fraction(moved_pl * DAY_US, (next_us - at_us) * 1000))
+        samples.append(TipSample(at_us, round(plug), round(here), rate))
+        before = mixed, moved_pl
+    return tuple(samples)
 
 
 def refill_interval(

@@ -67,6 +67,32 @@ def test_no_line_of_a_day_crosses_a_label(look: Look, monkeypatch: pytest.Monkey
         assert not [other for other in boxes[at + 1 :] if box.overlaps(other)], labels[at]
 
 
+def test_the_dose_where_it_mixes_falls_at_the_change_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sheets: list[Sheet] = []
+    png = Sheet.png
+    monkeypatch.setattr(Sheet, "png", lambda sheet: (sheets.append(sheet), png(sheet))[1])
+    samples = [
+        TipSample(0, 500_000, 500_000, 200_000),
+        TipSample(20 * HOUR_US, 500_000, 500_000, 200_000),
+        TipSample(38 * HOUR_US, 2_000_000, 1_450_000, 50_000),
+        TipSample(50 * HOUR_US, 2_000_000, 1_600_000, 50_000),
+    ]
+    draw_bridge(samples, 38 * HOUR_US, "baclofen")
+    _, lower = sheets[0].figure.axes
+    points = [(float(x), float(y)) for x, y in lower.lines[1].get_xydata()]
+    assert points == [
+        (0, 100),
+        (20, 100),
+        (20, 100),
+        (38, pytest.approx(290)),
+        (38, pytest.approx(72.5)),
+        (50, pytest.approx(80)),
+        (50, pytest.approx(80)),
+    ]
+
+
 def test_a_day_of_one_rate_can_be_drawn_too() -> None:
     baclofen = prescription.load(shipped()["baclofen"]).therapy
     assert draw_day(baclofen, 0).startswith(b"\x89PNG")

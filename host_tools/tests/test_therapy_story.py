@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import exp
 from pathlib import Path
 
 import pytest
 
 from cisterna import prescription
-from cisterna.bench import HOUR_US
+from cisterna.bench import DAY_US, HOUR_US
 from cisterna.bench_virtual import VirtualBench
 from cisterna.therapy_story import bridge_run, flex_day, refill_interval, write_pictures
 from host_tools.tests.conftest import Cisterna
@@ -36,6 +37,25 @@ def test_a_bridge_bolus_as_the_tip_sees_it(
         assert sample.plug_ng_ml == (old if before else new)
         dose = Fraction(sample.rate_nl_day * sample.plug_ng_ml, 10**6)
         assert abs(dose - 100_000) <= 4_000  # a step more or less in 72 minutes
+
+
+@pytest.mark.parametrize(("old", "new"), [(500_000, 2_000_000), (2_000_000, 500_000)])
+def test_where_it_mixes_the_tip_is_as_one_stirred_vessel_has_it(old: int, new: int) -> None:
+    with VirtualBench(seed=1, trace=False) as bench:
+        run = bridge_run(bench, old, new, after_h=12)
+    rate_nl_day = 10**11 // old  # 100 ug/day
+    front_us = 176_000 * DAY_US // rate_nl_day  # the catheter, behind the stirred tubing
+    by_time = {sample.time_us: sample for sample in run.samples}
+    assert by_time[front_us].mixed_ng_ml == pytest.approx(old, rel=0.002)
+    assert by_time[run.change_us].rate_nl_day == pytest.approx(10**11 // new, rel=0.02)
+    for sample in run.samples:
+        # Volume that left the tubing since the new drug began to come into it.
+        given_nl = sample.time_us * rate_nl_day / DAY_US - 176_000
+        if sample.time_us > run.change_us:
+            after_us = sample.time_us - run.change_us
+            given_nl = 140_000 + after_us * 10**11 / new / DAY_US
+        exact = new + (old - new) * exp(-max(0.0, given_nl) / 140_000)
+        assert sample.mixed_ng_ml == pytest.approx(exact, rel=0.004), sample.time_us
 
 
 def test_a_day_of_flex_is_its_steps_and_its_boluses() -> None:
