@@ -91,6 +91,7 @@ test: lint typecheck ## everything that must hold: lint, types, and all tests bu
 # An emulated Pico takes half a minute for what the virtual pump does in one second: here it runs
 # what only a chip shows and some of each kind, in one process beside the other tests. What it
 # prints comes at its end, whole.
+test-on-chip: TEST_TIMEOUT_S = 900
 test-on-chip: setup
 	@said="$$($(pytest) hil_tests --bench emulated -m on_chip --timeout $(TEST_TIMEOUT_S) 2>&1)"; \
 	status=$$?; echo; echo "$$said"; exit $$status
