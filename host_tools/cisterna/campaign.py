@@ -359,10 +359,10 @@ def verdict_words(holds: bool, quick: bool) -> str:
     return "holds at the quick setting's figures" if quick else "holds"
 
 
-def full_command(campaign: str, bench: str) -> str:
-    """What runs a campaign with the requirements' figures."""
+def command(campaign: str, bench: str) -> str:
+    """What runs a campaign on a bench, without further options."""
     where = "" if bench == "virtual" else f" --bench {bench}"
-    return f"cisterna bench {campaign}{where} --full"
+    return f"cisterna bench {campaign}{where}"
 
 
 def data(campaign: Campaign, results: list[Result], took_s: float, workers: int) -> dict[str, Any]:

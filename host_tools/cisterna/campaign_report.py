@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from cisterna.campaign import full_command, verdict_words
+from cisterna.campaign import command, verdict_words
 from cisterna.prescription import NOTICE
 
 _MOST_FAILURES = 1_000  # rows of a page; the JSON has all
@@ -95,8 +95,8 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     if not found:
         parts.append("<p>None.</p>")
     else:
-        command = f"cisterna bench {name} --replay ID"
-        parts.append(f"<p>Each of them again, step by step: <code>{command}</code></p><table>")
+        again = text(f"{_command(identity)} --replay ID")
+        parts.append(f"<p>Each of them again, step by step: <code>{again}</code></p><table>")
         parts.append(row(["ID", "what is wrong"], "th"))
         parts += [
             row([f"<code>{text(each['id'])}</code>", text(each["why"])])
@@ -111,11 +111,15 @@ def page(verdict: dict[str, Any], files: Mapping[str, bytes]) -> str:
     return "\n".join(parts) + "\n</html>\n"
 
 
+def _command(identity: Mapping[str, Any]) -> str:
+    return command(str(identity["campaign"]), str(identity["bench"]))
+
+
 def _what_full_does(identity: Mapping[str, Any]) -> str:
-    command = html.escape(full_command(str(identity["campaign"]), str(identity["bench"])))
+    full = html.escape(f"{_command(identity)} --full")
     return (
         '<p>The quick setting does less than "passes when" tells; its own figures are those '
-        f"measured. <code>{command}</code> runs the requirements' figures.</p>"
+        f"measured. <code>{full}</code> runs the requirements' figures.</p>"
     )
 
 

@@ -113,6 +113,7 @@ def run(
     verdict = campaigns.data(campaign, results, time.monotonic() - start, at_once)
     html, _ = campaign_report.write(verdict, folder, campaign.files(results))
     found = campaigns.failures(results)
+    command = campaigns.command(campaign.name, campaign.bench)
     if as_json:
         emit(verdict)
     else:
@@ -125,18 +126,16 @@ def run(
             ],
         )
         if verdict["quick"]:
-            command = campaigns.full_command(campaign.name, campaign.bench)
-            screens.note(shown, f"{command} runs the requirements' figures")
+            screens.note(shown, f"{command} --full runs the requirements' figures")
         for case, why in found[:_MOST_SHOWN]:
             screens.note(shown, f"{case}  {why}", "red")
         if len(found) > _MOST_SHOWN:
             screens.note(shown, f"and {len(found) - _MOST_SHOWN} more, in the report", "red")
         screens.path(shown, str(html))
     if found:
-        where = "" if campaign.bench == "virtual" else f" --bench {campaign.bench}"
         say_why(
             f"campaign {campaign.name}, seed {campaign.seed}: {len(found)} failures",
-            f"see one step by step: cisterna bench {campaign.name}{where} --replay {found[0][0]}",
+            f"see one step by step: {command} --replay {found[0][0]}",
         )
         raise typer.Exit(1)
 
