@@ -24,6 +24,7 @@ from typing import Any, cast
 import platformdirs
 
 from cisterna.errors import CisternaError
+from cisterna.own_files import make_own_folder, open_own
 from pump_wire import messages
 from pump_wire.session import KEY
 
@@ -290,12 +291,11 @@ class KeyStore:
         path = self._path(pump)
         try:
             if not self.folder.is_dir():
-                self.folder.mkdir(mode=0o700, parents=True)
+                make_own_folder(self.folder)
             self._check_rights(self.folder)
             new = path.with_suffix(f".{os.getpid()}.new")
             try:
-                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(fd, "w", encoding="utf-8") as file:
+                with os.fdopen(open_own(new), "w", encoding="utf-8") as file:
                     json.dump(values, file, indent=1)
                     file.flush()
                     os.fsync(file.fileno())
