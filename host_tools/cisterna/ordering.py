@@ -255,19 +255,15 @@ def _confirm(order: Order[Any], pump: Programmer, prepared: Prepared) -> tuple[D
     """Have the pump do it, and read back. It is done whatever comes of the reading: only a
     prescription that differs is an error then."""
     done = confirm(pump, prepared)
-    told = (done.warning.strip(),) if done.warning else ()
+    told = (done.warning,) if done.warning else ()
     try:
         order.after(pump, done)
         return done, Now(pump.status(), pump.account().capacity_pl // 1000, told)
     except ReadBackDiffers:
         raise
     except (CisternaError, OSError) as error:
-        return done, Now(None, 0, (*told, not_read_back(error)))
-
-
-def not_read_back(error: Exception) -> str:
-    """What the user must be told of a command that was carried out before ``error``."""
-    return f"do not repeat it; what the pump does now could not be read: {error}"
+        unread = f"do not repeat it; what the pump does now could not be read: {error}"
+        return done, Now(None, 0, (*told, unread))
 
 
 _carried_out: list[str] = []  # by the pump in this run
