@@ -21,9 +21,10 @@ from cisterna.amounts import (
 )
 from cisterna.bench import DAY_US
 from cisterna.cli_options import Json, Port, Yes, emit, progress
+from cisterna.dose import number
 from cisterna.errors import CisternaError, Interrupted, Refused, UsageError, quoted
 from cisterna.guard import Guard, guard
-from cisterna.interrogation import Interrogation, interrogate, number, therapy_data
+from cisterna.interrogation import Interrogation, interrogate, therapy_data
 from cisterna.mixture import CONCENTRATION_HIGH_NG_ML, Drug, Mixture, mixed
 from cisterna.ordering import Order, Typed
 from cisterna.prescription import (

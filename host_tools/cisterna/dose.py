@@ -135,3 +135,8 @@ def day_total(
 def _nearest_lower_at_half(value: Fraction) -> int:
     """Nearest integer; the lower of two equally near."""
     return -((1 - 2 * value) // 2)  # the smallest integer not below value - 1/2
+
+
+def number(value: Fraction) -> int | float:
+    """A fraction as a JSON number: whole where it is whole."""
+    return value.numerator if value.denominator == 1 else float(value)

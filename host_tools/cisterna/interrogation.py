@@ -13,7 +13,7 @@ from typing import Any
 
 from cisterna.bench import DAY_US, MINUTE_US
 from cisterna.boards import board_data
-from cisterna.dose import dose_rate_ng_day
+from cisterna.dose import dose_rate_ng_day, number
 from cisterna.energy import longevity_years
 from cisterna.errors import CisternaError
 from cisterna.mixture import Drug, Mixture
@@ -394,8 +394,3 @@ def therapy_data(therapy: Therapy | None) -> dict[str, Any] | None:
         "bolus_masses": therapy.mixture.masses_data(therapy.bolus_nl),
         "patient_masses": therapy.mixture.masses_data(therapy.patient_nl),
     }
-
-
-def number(value: Fraction) -> int | float:
-    """A fraction as a JSON number: whole where it is whole."""
-    return value.numerator if value.denominator == 1 else float(value)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from cisterna.amounts import exact_decimal, format_concentration
-from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng
+from cisterna.dose import dose_rate_ng_day, mass_of_volume_ng, number
 from cisterna.errors import UsageError, quoted
 
 MOST_DRUGS = 4
@@ -53,10 +53,7 @@ class Mixture:
     def masses_data(self, volume_nl: int | Fraction) -> list[dict[str, Any]]:
         """The same as JSON values, with the names; whole numbers where they are whole."""
         return [
-            {
-                "name": drug.name,
-                "mass_ng": mass.numerator if mass.denominator == 1 else float(mass),
-            }
+            {"name": drug.name, "mass_ng": number(mass)}
             for drug, mass in zip(self.drugs, self.masses_ng(volume_nl), strict=True)
         ]
 
